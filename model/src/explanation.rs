@@ -1,0 +1,165 @@
+//! Why a container VM could not be placed: counted by filter, with every host's own reason.
+
+use crate::ids::{DatastoreId, HostId};
+use crate::units::{Bytes, MilliCpus};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The filters of placement, in the order in which they are asked. A host is counted under the
+/// first that refuses it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    Availability,
+    Rules,
+    Capacity,
+    Datastores,
+    Networks,
+}
+
+impl Filter {
+    pub const ALL: [Filter; 5] = [
+        Filter::Availability,
+        Filter::Rules,
+        Filter::Capacity,
+        Filter::Datastores,
+        Filter::Networks,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Filter::Availability => "availability",
+            Filter::Rules => "rules",
+            Filter::Capacity => "capacity",
+            Filter::Datastores => "datastores",
+            Filter::Networks => "networks",
+        }
+    }
+}
+
+/// Why one host will not do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    Silent,
+    Maintenance,
+    OtherCluster,
+    OtherHost,
+    CpuShort { needed: MilliCpus, free: MilliCpus },
+    MemoryShort { needed: Bytes, free: Bytes },
+    DiskShort { needed: Bytes, free: Bytes },
+    /// The host does not reach the datastore that it would need.
+    DatastoreUnreachable { datastore: DatastoreId },
+    /// The host reaches no datastore at all.
+    NoDatastore,
+    /// The host reaches no datastore that holds the image.
+    ImageUnreachable,
+}
+
+impl Refusal {
+    pub const fn filter(&self) -> Filter {
+        match self {
+            Refusal::Silent | Refusal::Maintenance => Filter::Availability,
+            Refusal::OtherCluster | Refusal::OtherHost => Filter::Rules,
+            Refusal::CpuShort { .. } | Refusal::MemoryShort { .. } => Filter::Capacity,
+            Refusal::DiskShort { .. }
+            | Refusal::DatastoreUnreachable { .. }
+            | Refusal::NoDatastore
+            | Refusal::ImageUnreachable => Filter::Datastores,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Silent => f.write_str("its node is silent"),
+            Refusal::Maintenance => f.write_str("it is in maintenance"),
+            Refusal::OtherCluster => f.write_str("it is in another cluster"),
+            Refusal::OtherHost => f.write_str("another host is asked for"),
+            Refusal::CpuShort { needed, free } => {
+                write!(f, "{needed} needed, {free} free")
+            }
+            Refusal::MemoryShort { needed, free } => {
+                write!(f, "{needed} of memory needed, {free} free")
+            }
+            Refusal::DiskShort { needed, free } => {
+                write!(f, "{needed} of disk needed, {free} free")
+            }
+            Refusal::DatastoreUnreachable { datastore } => {
+                write!(f, "it does not reach {datastore}")
+            }
+            Refusal::NoDatastore => f.write_str("it reaches no datastore"),
+            Refusal::ImageUnreachable => {
+                f.write_str("it reaches no datastore that holds the image")
+            }
+        }
+    }
+}
+
+/// Why no host will do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Hosts that were asked.
+    pub considered: u32,
+    /// How many each filter refused; the sum is `considered`.
+    pub refused: BTreeMap<Filter, u32>,
+    /// Each host's own reason, for at most `HOSTS_MAX` hosts.
+    pub hosts: Vec<(HostId, Refusal)>,
+    /// The smallest change of the request that would let it in, if one was found.
+    pub relaxation: Option<Relaxation>,
+}
+
+impl Explanation {
+    /// Reasons kept host by host; the counts cover all.
+    pub const HOSTS_MAX: usize = 32;
+
+    pub fn refuse(&mut self, host: HostId, refusal: Refusal) {
+        self.considered += 1;
+        *self.refused.entry(refusal.filter()).or_default() += 1;
+        if self.hosts.len() < Self::HOSTS_MAX {
+            self.hosts.push((host, refusal));
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    /// One line for people: `0 of 3 hosts fit: 2 capacity, 1 availability; 512 MiB less memory
+    /// would fit`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0 of {} hosts fit", self.considered)?;
+        for (position, (filter, count)) in self.refused.iter().enumerate() {
+            let separator = if position == 0 { ": " } else { ", " };
+            write!(f, "{separator}{count} refused by {}", filter.name())?;
+        }
+        if let Some(relaxation) = &self.relaxation {
+            write!(f, "; it would fit with {relaxation}")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Relaxation {
+    LessCpu(MilliCpus),
+    LessMemory(Bytes),
+    LessDisk(Bytes),
+    AnyHost,
+    AnyCluster,
+    AnyDatastore,
+}
+
+impl fmt::Display for Relaxation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Relaxation::LessCpu(amount) => write!(f, "{amount} less"),
+            Relaxation::LessMemory(amount) => write!(f, "{amount} less memory"),
+            Relaxation::LessDisk(amount) => write!(f, "{amount} less disk"),
+            Relaxation::AnyHost => f.write_str("any host allowed"),
+            Relaxation::AnyCluster => f.write_str("any cluster allowed"),
+            Relaxation::AnyDatastore => f.write_str("any datastore allowed"),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Why apply says no. The same on every replica; changes nothing.
+
+use crate::explanation::Refusal;
+use crate::ids::{ContainerId, Epoch, HostId, ImageId};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejection {
+    #[error("the cell is not set up yet; wait for its first leader")]
+    NotBootstrapped,
+    #[error("no cluster named `{0}`; create it, or name one that `berth get clusters` shows")]
+    NoSuchCluster(String),
+    #[error("no such endpoint")]
+    NoSuchEndpoint,
+    #[error("no such host")]
+    NoSuchHost,
+    #[error("no such container VM: {0}")]
+    NoSuchContainer(ContainerId),
+    #[error("no such image: {0}")]
+    NoSuchImage(ImageId),
+    #[error("the {kind} name `{name}` is in use; choose another")]
+    NameTaken { kind: NameKind, name: String, holder: Option<ContainerId> },
+    #[error("`{value}` is not a valid {what}: {rule}")]
+    Invalid { what: String, value: String, rule: String },
+    #[error("container VM {0} is already running")]
+    AlreadyRunning(ContainerId),
+    #[error("container VM {0} is not running")]
+    NotRunning(ContainerId),
+    #[error("container VM {0} is running; stop it first, or remove it by force")]
+    StillRunning(ContainerId),
+    #[error("container VM {0} is being removed")]
+    BeingRemoved(ContainerId),
+    #[error("container VM {0} is not waiting for a place any more")]
+    NotWaiting(ContainerId),
+    #[error("epoch {offered} is not the one after {held}")]
+    StaleEpoch { held: Epoch, offered: Epoch },
+    #[error("host {host} will not do any more: {refusal}")]
+    HostRefuses { host: HostId, refusal: Refusal },
+    #[error("the datastore will not do any more: {0}")]
+    DatastoreRefuses(Refusal),
+    #[error("the request's deadline had passed when it was applied; send it again")]
+    DeadlinePassed,
+    #[error("the idempotency key was used for a different request; draw a new one")]
+    KeyReused,
+}
+
+/// Kinds of objects whose names are unique within an endpoint (containers) or the cell.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum NameKind {
+    Cluster,
+    Host,
+    Datastore,
+    Endpoint,
+    Container,
+}
+
+impl std::fmt::Display for NameKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            NameKind::Cluster => "cluster",
+            NameKind::Host => "host",
+            NameKind::Datastore => "datastore",
+            NameKind::Endpoint => "endpoint",
+            NameKind::Container => "container",
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! JSON resources of `/v1`, as the API gives them and the client reads them.
