@@ -4,10 +4,12 @@
 //! mutual TLS with typed messages, `identity` is who stands behind a certificate, `pki` is the cell's
 //! certificate authority. The guest agent builds without that feature.
 
+pub mod channel;
 pub mod codec;
 pub mod envelope;
 pub mod frame;
 pub mod hello;
+pub mod record;
 
 #[cfg(feature = "tls")]
 pub mod identity;
