@@ -49,8 +49,9 @@ pub enum VmState {
     Pending { refused: Option<Explanation> },
     /// On its datastore, never started or taken back before it started.
     Created,
-    /// To be started; no host chosen yet. `refused` says why the last plan found none.
-    Waiting { refused: Option<Explanation> },
+    /// To be started; no host chosen yet. `refused` says why the last plan found none; `ended` is
+    /// how its last run ended, if it ever ran: a stop takes it back there.
+    Waiting { refused: Option<Explanation>, ended: Option<Ended> },
     /// Placed; its node has not yet said that the process runs.
     Starting { host: HostId, charge: Resources, stop: Option<StopOrder> },
     Running { host: HostId, charge: Resources, started_at: Timestamp, stop: Option<StopOrder> },
@@ -112,6 +113,15 @@ pub struct Exit {
     pub oom_killed: bool,
     /// Why the process did not start or the VM ended without telling; empty otherwise.
     pub error: String,
+}
+
+/// A run that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub exit: Exit,
+    /// `None` if the process never ran.
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
 }
 
 /// What was asked for, image defaults merged in.

@@ -1,7 +1,7 @@
 //! Why apply says no. The same on every replica; changes nothing.
 
 use crate::explanation::Refusal;
-use crate::ids::{ContainerId, Epoch, HostId, ImageId};
+use crate::ids::{ContainerId, DatastoreId, Epoch, HostId, ImageId};
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -14,6 +14,8 @@ pub enum Rejection {
     NoSuchEndpoint,
     #[error("no such host")]
     NoSuchHost,
+    #[error("no such datastore: {0}")]
+    NoSuchDatastore(DatastoreId),
     #[error("no such container VM: {0}")]
     NoSuchContainer(ContainerId),
     #[error("no such image: {0}")]
@@ -32,6 +34,8 @@ pub enum Rejection {
     BeingRemoved(ContainerId),
     #[error("container VM {0} is not waiting for a place any more")]
     NotWaiting(ContainerId),
+    #[error("container VM {0} has no datastore yet; start it once it is created")]
+    NotPlaced(ContainerId),
     #[error("epoch {offered} is not the one after {held}")]
     StaleEpoch { held: Epoch, offered: Epoch },
     #[error("host {host} will not do any more: {refusal}")]

@@ -28,7 +28,9 @@ pub enum EnvelopeError {
          run the release that wrote it or a newer one"
     )]
     UnknownVersion { format: u16, found: u16, minimum: u16, maximum: u16 },
-    #[error("stored record of format {0} is damaged, its checksum is wrong; restore it from a replica")]
+    #[error(
+        "stored record of format {0} is damaged, its checksum is wrong; restore it from a replica"
+    )]
     Damaged(u16),
 }
 

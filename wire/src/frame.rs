@@ -147,6 +147,6 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_frame_never_change() {
-        assert_eq!(&frame(b"hi")[..], [2, 0, 0, 0, b'h', b'i', 39, 135, 122, 72]);
+        assert_eq!(&frame(b"hi")[..], [2, 0, 0, 0, b'h', b'i', 251, 56, 64, 101]);
     }
 }

@@ -99,8 +99,7 @@ impl Tls {
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         let material = Material::load(files)?;
         let identity = material.identity.clone();
-        let refused =
-            |source| TlsError::Refused { path: files.certificate.clone(), source };
+        let refused = |source| TlsError::Refused { path: files.certificate.clone(), source };
         let server_any = Arc::new(material.server_config(&Role::ALL).map_err(refused)?);
         let client_any = Arc::new(material.client_config(&Role::ALL).map_err(refused)?);
         let one = |role: Role| Ok(Arc::new(material.client_config(&[role]).map_err(refused)?));
@@ -126,7 +125,10 @@ impl Tls {
     }
 
     /// For HTTP servers that serve some roles only; others fail in the handshake.
-    pub fn server_config_for(&self, allow: &[Role]) -> Result<Arc<rustls::ServerConfig>, LinkError> {
+    pub fn server_config_for(
+        &self,
+        allow: &[Role],
+    ) -> Result<Arc<rustls::ServerConfig>, LinkError> {
         self.inner.material.server_config(allow).map(Arc::new).map_err(LinkError::Tls)
     }
 

@@ -5,9 +5,7 @@
 //! [`Endpoint::written`] says how far that was.
 
 use super::frame::{self, CHUNK, Decoder, FILLER, Frame, Hello, HelloReply, Mode};
-use super::{
-    TO_GUEST_MESSAGE_MAX, TO_GUEST_WINDOW, TO_HOST_MESSAGE_MAX, TO_HOST_WINDOW, cost,
-};
+use super::{TO_GUEST_MESSAGE_MAX, TO_GUEST_WINDOW, TO_HOST_MESSAGE_MAX, TO_HOST_WINDOW, cost};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
@@ -63,9 +61,8 @@ struct Chunk {
 struct Message {
     payload: Vec<u8>,
     cost: usize,
-    /// The sequence number after its last chunk; `None` if it came from an earlier host endpoint,
-    /// whose numbers mean nothing any more.
-    end: Option<u64>,
+    /// The sequence number after its last chunk.
+    end: u64,
 }
 
 /// One end of the channel.
@@ -208,10 +205,8 @@ impl Endpoint {
     pub fn pop(&mut self) -> Option<Vec<u8>> {
         let message = self.inbox.pop_front()?;
         self.inbox_cost -= message.cost;
-        if let Some(end) = message.end {
-            self.taken = end;
-            self.ack_due = true;
-        }
+        self.taken = message.end;
+        self.ack_due = true;
         Some(message.payload)
     }
 
@@ -303,9 +298,9 @@ impl Endpoint {
             self.taken = 0;
             self.assembling = Vec::new();
             self.assembling_cost = 0;
-            for message in &mut self.inbox {
-                message.end = None;
-            }
+            // The new host does not know what the old one said, and would be surprised by it.
+            self.inbox.clear();
+            self.inbox_cost = 0;
             self.cursor = self.base;
         } else {
             self.release(hello.taken)?;
@@ -387,7 +382,7 @@ impl Endpoint {
             let message = Message {
                 payload: std::mem::take(&mut self.assembling),
                 cost: std::mem::take(&mut self.assembling_cost),
-                end: Some(self.expected),
+                end: self.expected,
             };
             self.inbox_cost += message.cost;
             self.inbox.push_back(message);
@@ -432,5 +427,17 @@ impl Endpoint {
 
     fn next_sequence(&self) -> u64 {
         self.base + self.queue.len() as u64
+    }
+}
+
+#[cfg(test)]
+impl Endpoint {
+    /// Bytes of payload and buffers that this end keeps.
+    pub(super) fn held(&self) -> usize {
+        self.inbox_cost
+            + self.assembling_cost
+            + self.queue_cost
+            + self.outbox.len()
+            + self.decoder.held()
     }
 }

@@ -50,8 +50,15 @@ pub(super) struct HelloReply {
 pub(super) enum Frame {
     Hello(Hello),
     HelloReply(HelloReply),
-    Data { sequence: u64, taken: u64, last: bool, payload: Vec<u8> },
-    Ack { taken: u64 },
+    Data {
+        sequence: u64,
+        taken: u64,
+        last: bool,
+        payload: Vec<u8>,
+    },
+    Ack {
+        taken: u64,
+    },
     /// The guest is out of step and waits for a Hello.
     Lost,
 }
@@ -214,6 +221,11 @@ impl Decoder {
     pub fn clear(&mut self) {
         self.buffer = Vec::new();
         self.start = 0;
+    }
+
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.buffer.len()
     }
 
     /// The next frame that `mode` looks for; `None` when more bytes are needed.

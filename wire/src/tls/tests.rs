@@ -97,10 +97,7 @@ async fn a_client_of_another_role_is_refused() {
     let (node, scheduler) = (pki.tls(Role::Node, "n1"), pki.tls(Role::Scheduler, "1"));
     let (dialled, answered) = meet(&node, Role::Scheduler, &scheduler, &[Role::Scheduler]).await;
     let refused = answered.unwrap_err();
-    assert!(
-        matches!(refused, LinkError::Identity(IdentityError::WrongRole { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, LinkError::Identity(IdentityError::WrongRole { .. })), "{refused:?}");
     assert!(dialled.is_err());
 }
 
@@ -115,9 +112,7 @@ async fn a_peer_of_another_cell_is_refused_even_under_our_authority() {
     let verifier = foreign.verifier(&Role::ALL);
     let own = &scheduler.inner.material.chain[0];
     assert!(verifier.admit(own).is_err());
-    assert!(
-        ClientCertVerifier::verify_client_cert(&*verifier, own, &[], UnixTime::now()).is_err()
-    );
+    assert!(ClientCertVerifier::verify_client_cert(&*verifier, own, &[], UnixTime::now()).is_err());
     let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
     assert!(verifier.verify_server_cert(own, &[], &name, &[], UnixTime::now()).is_err());
 }
