@@ -1,1 +1,18 @@
-//! Stub.
+//! The scheduler: what the fleet is, where container VMs go, and who tells the nodes.
+//!
+//! Dependencies run one way: `actor -> planner -> placement -> fleet -> model`. `fleet`,
+//! `placement`, `planner`, `assignment` and `liveness` are pure: they decide. `actor` carries out
+//! what they decided: it owns the replica, the node sessions and the planning loop, and hands the
+//! rest of the process a [`Scheduler`].
+//!
+//! Promises: whatever [`Scheduler::submit`] acknowledged is in the log of a majority; every replica
+//! at one index holds the same [`Fleet`]. Does not: speak HTTP, nor read configuration files.
+
+// pub mod actor;
+pub mod assignment;
+pub mod fleet;
+pub mod liveness;
+// pub mod options;
+pub mod placement;
+pub mod planner;
+

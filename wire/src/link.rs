@@ -123,6 +123,16 @@ impl Link {
         self.receiver.receive().await
     }
 
+    /// As [`Self::receive`], not decoded.
+    pub async fn receive_bytes(&mut self) -> Result<Option<Bytes>, LinkError> {
+        self.receiver.receive_bytes().await
+    }
+
+    /// Sends a message that is encoded already, or plain bytes.
+    pub async fn send_bytes(&mut self, payload: &[u8]) -> Result<(), LinkError> {
+        self.sender.send_bytes(payload).await
+    }
+
     pub fn split(self) -> (LinkSender, LinkReceiver) {
         (self.sender, self.receiver)
     }

@@ -34,11 +34,10 @@ pub fn prepare(
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         bail!("berth runs on x86-64 Linux only");
     }
-    let kernel = steps.step(
-        "guest kernel",
-        "Debian's archive must be reachable the first time",
-        || kernel::prepare(cache, apt, refresh),
-    )?;
+    let kernel =
+        steps.step("guest kernel", "Debian's archive must be reachable the first time", || {
+            kernel::prepare(cache, apt, refresh)
+        })?;
     let agent =
         steps.step("guest agent", "fix the crate berth-guest", || workspace.build_guest())?;
     steps.step("initramfs", "see which module or file is named below", || {

@@ -50,14 +50,13 @@ impl Cache {
         fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         sweep(parent)?;
         let name = finished.file_name().unwrap_or_default().to_string_lossy();
-        let partial = parent.join(format!("{PARTIAL}{}-{name}", process::id()));
+        let partial = parent.join(partial(&name));
         fs::create_dir(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
-        let outcome = fill(&partial).and_then(|()| {
-            match fs::rename(&partial, &finished) {
-                Err(error) if !finished.is_dir() => Err(error)
-                    .with_context(|| format!("cannot put {} in place", finished.display())),
-                Ok(()) | Err(_) => Ok(()),
+        let outcome = fill(&partial).and_then(|()| match fs::rename(&partial, &finished) {
+            Err(error) if !finished.is_dir() => {
+                Err(error).with_context(|| format!("cannot put {} in place", finished.display()))
             }
+            Ok(()) | Err(_) => Ok(()),
         });
         if partial.exists() {
             fs::remove_dir_all(&partial)
@@ -79,6 +78,11 @@ impl Cache {
 }
 
 const PARTIAL: &str = ".partial-";
+
+/// A name that is swept once this process is gone.
+pub fn partial(name: &str) -> String {
+    format!("{PARTIAL}{}-{name}", process::id())
+}
 
 /// Removes what runs that no longer live left half-made.
 fn sweep(folder: &Path) -> Result<()> {

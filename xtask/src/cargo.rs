@@ -138,10 +138,7 @@ mod tests {
             check(true, false, &[]),
             ["nextest run --workspace --profile default", "test --workspace --doc --quiet"]
         );
-        assert_eq!(
-            check(true, true, &["redis"]),
-            ["nextest run --workspace --profile long redis"]
-        );
+        assert_eq!(check(true, true, &["redis"]), ["nextest run --workspace --profile long redis"]);
     }
 
     #[test]

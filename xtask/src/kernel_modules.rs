@@ -59,9 +59,8 @@ impl ModuleTree {
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
         for name in wanted {
-            let name = self
-                .resolve(name)?
-                .with_context(|| format!("this kernel has no module {name}"))?;
+            let name =
+                self.resolve(name)?.with_context(|| format!("this kernel has no module {name}"))?;
             self.visit(&name, &mut seen, &mut order)?;
         }
         Ok(order)
@@ -78,8 +77,8 @@ impl ModuleTree {
         }
         let file = self.files.get(name).with_context(|| format!("no file of module {name}"))?;
         let bytes = uncompressed(file)?;
-        let about = about(&bytes)
-            .with_context(|| format!("{} is not a kernel module", file.display()))?;
+        let about =
+            about(&bytes).with_context(|| format!("{} is not a kernel module", file.display()))?;
         for before in &about.wants_before {
             if let Some(before) = self.resolve(before)? {
                 self.visit(&before, seen, order)?;
@@ -147,11 +146,10 @@ fn uncompressed(file: &Path) -> Result<Vec<u8>> {
         Some("gz") => "gzip",
         _ => return fs::read(file).with_context(|| format!("cannot read {}", file.display())),
     };
-    let output = command(program)
-        .arg("-dc")
-        .arg(file)
-        .output()
-        .with_context(|| format!("cannot run {program}; install it to unpack kernel modules"))?;
+    let output =
+        command(program).arg("-dc").arg(file).output().with_context(|| {
+            format!("cannot run {program}; install it to unpack kernel modules")
+        })?;
     if !output.status.success() {
         bail!("{program} cannot unpack {}", file.display());
     }

@@ -54,6 +54,7 @@ fn run(command: Command) -> Result<()> {
         Command::Env { install } => test::print_environment(install)?,
         Command::Assets { install, refresh } => {
             let apt = Apt::new(install);
+            apt.ensure(&tools::to_make_assets())?;
             let workspace = Workspace::find()?;
             let directory =
                 assets::prepare(&mut Steps::new(), &workspace, &Cache::open()?, &apt, refresh)?;

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::process::{capture, command, find, succeed};
 use crate::steps::say;
 use crate::tools::{QEMU, Tool};
@@ -83,15 +83,14 @@ impl Apt {
     /// Downloads a package and unpacks it below `folder`, under the name of its version.
     pub fn fetch(&self, cache: &Cache, folder: &Path, package: &str) -> Result<PathBuf> {
         say(&format!("fetching the package {package} (unpacked into the cache, not installed)"));
-        let download = cache.path(format!("packages/.download-{}-{package}", std::process::id()));
+        let download = cache.path(folder.join(cache::partial("download")));
         let outcome = self.download(&download, package).and_then(|file| {
             let entry = folder.join(version_of(&file)?);
             if cache.path(&entry).is_dir() {
                 return Ok(cache.path(&entry));
             }
-            cache.publish(&entry, |root| {
-                succeed(command("dpkg-deb").arg("-x").arg(&file).arg(root))
-            })
+            cache
+                .publish(&entry, |root| succeed(command("dpkg-deb").arg("-x").arg(&file).arg(root)))
         });
         if download.exists() {
             fs::remove_dir_all(&download)?;
@@ -166,6 +165,13 @@ pub fn dependency_of(meta: &str, prefix: &str) -> Result<String> {
     let answer = capture(command("apt-cache").args(["depends", "--important", meta]))?;
     find_dependency(&answer, prefix)
         .with_context(|| format!("the package {meta} is unknown here or depends on no {prefix}…"))
+}
+
+/// Whether the package lists of this machine have the package.
+pub fn is_known(package: &str) -> bool {
+    let mut show = command("apt-cache");
+    show.args(["show", package]).stdout(Stdio::null()).stderr(Stdio::null());
+    show.status().is_ok_and(|status| status.success())
 }
 
 pub fn is_root() -> bool {

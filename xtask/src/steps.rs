@@ -77,8 +77,7 @@ mod tests {
     fn a_failed_step_says_what_to_do_and_is_marked_in_the_table() {
         let mut steps = Steps::new();
         steps.step("first", "", || Ok(())).unwrap();
-        let error =
-            steps.step("second", "try again", || anyhow::bail!("it broke") as Result<()>);
+        let error = steps.step("second", "try again", || anyhow::bail!("it broke") as Result<()>);
         assert_eq!(error.unwrap_err().to_string(), "second failed; try again");
         let table = steps.table();
         let lines: Vec<&str> = table.lines().collect();

@@ -15,7 +15,7 @@ use crate::assets;
 use crate::cache::Cache;
 use crate::cargo::{Profile, Workspace};
 use crate::images;
-use crate::packages::Apt;
+use crate::packages::{self, Apt};
 use crate::process::{find, search_path};
 use crate::steps::{Steps, say};
 use crate::tools;
@@ -32,8 +32,10 @@ pub fn test(install: bool, options: &TestOptions) -> Result<()> {
 
 /// Prints what [`test`] would set, for running single tests by hand.
 pub fn print_environment(install: bool) -> Result<()> {
+    let mut steps = Steps::new();
     let workspace = Workspace::find()?;
-    let environment = prepare(&mut Steps::new(), &workspace, install, || Ok(()))?;
+    let mut environment = surroundings(&mut steps, &workspace, install)?;
+    environment.push(berth(&mut steps, &workspace)?);
     for (name, value) in environment {
         println!("export {name}='{}'", value.to_string_lossy().replace('\'', r"'\''"));
     }
@@ -42,21 +44,23 @@ pub fn print_environment(install: bool) -> Result<()> {
 
 fn all(steps: &mut Steps, install: bool, options: &TestOptions) -> Result<()> {
     let workspace = Workspace::find()?;
-    steps.step("format", "`cargo fmt` mends it", || workspace.check_format())?;
-    let mut environment = prepare(steps, &workspace, install, || workspace.check_lints())?;
+    steps.step("format", "`cargo fmt --all` mends it", || workspace.check_format())?;
+    let mut environment = surroundings(steps, &workspace, install)?;
     if options.long {
         environment.push(("BERTH_LONG".to_owned(), "1".into()));
     }
-    steps.step("tests", "`cargo xtask test NAME` runs the failed one alone", || {
+    steps.step("lints", "see the messages above", || workspace.check_lints())?;
+    environment.push(berth(steps, &workspace)?);
+    steps.step("tests", "`cargo xtask test NAME` runs a failed one alone", || {
         workspace.test(options, &environment)
     })
 }
 
-fn prepare(
+/// All that tests need beside the code that they test.
+fn surroundings(
     steps: &mut Steps,
     workspace: &Workspace,
     install: bool,
-    check: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<(String, OsString)>> {
     let apt = Apt::new(install);
     let cache = Cache::open()?;
@@ -67,18 +71,23 @@ fn prepare(
         Borrowed::prepare(&cache, &apt)
     })?;
     let assets = assets::prepare(steps, workspace, &cache, &apt, false)?;
-    let images = steps.step("images", "see the log named below", || images::prepare(&cache, &apt))?;
-    steps.step("lints", "see the messages above", check)?;
-    let berth =
-        steps.step("berth", "see Cargo's messages above", || workspace.build_berth(Profile::Dev))?;
+    let images =
+        steps.step("images", "Debian's archive must be reachable the first time", || {
+            images::prepare(&cache, &apt)
+        })?;
     Ok(vec![
-        ("BERTH_BIN".to_owned(), berth.into()),
         ("BERTH_ASSETS".to_owned(), assets.into()),
         ("BERTH_IMAGES".to_owned(), images.into()),
         ("PROMETHEUS".to_owned(), borrowed.prometheus.into()),
         ("PROMTOOL".to_owned(), borrowed.promtool.into()),
         ("PATH".to_owned(), borrowed.path),
     ])
+}
+
+fn berth(steps: &mut Steps, workspace: &Workspace) -> Result<(String, OsString)> {
+    let berth = steps
+        .step("berth", "see Cargo's messages above", || workspace.build_berth(Profile::Dev))?;
+    Ok(("BERTH_BIN".to_owned(), berth.into()))
 }
 
 /// Programs that only tests call. Their Debian packages would start services, so where the machine
@@ -103,9 +112,9 @@ impl Borrowed {
         let prometheus = borrow("prometheus", "prometheus")?;
         let promtool = borrow("promtool", "prometheus")?;
         // Newer releases of Debian have the client in a package of its own.
-        let docker = borrow("docker", "docker-cli")
-            .or_else(|_| borrow("docker", "docker.io"))
-            .context("no docker command line; install one, at best version 28")?;
+        let package = if packages::is_known("docker-cli") { "docker-cli" } else { "docker.io" };
+        let docker = borrow("docker", package)
+            .context("no docker command line; install one, at best of version 28")?;
         let folders = docker.parent().map(PathBuf::from).into_iter();
         let path = std::env::join_paths(std::env::split_paths(&search_path()).chain(folders))?;
         Ok(Borrowed { prometheus, promtool, path })

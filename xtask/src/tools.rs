@@ -12,19 +12,30 @@ pub struct Tool {
 
 /// What `berth up` needs.
 pub fn to_run() -> Vec<Tool> {
-    vec![
+    let mut tools = vec![
         tool(QEMU, "qemu-system-x86", "runs each container as a virtual machine"),
         tool("qemu-img", "qemu-utils", "makes the writable disk of a container VM"),
         tool("sqfstar", "squashfs-tools", "packs image layers into a read-only disk"),
         tool("mkfs.ext4", "e2fsprogs", "formats writable disks"),
         tool("ip", "iproute2", "gives every host of `berth up` a network namespace"),
-    ]
+        tool("nft", "nftables", "lets guests out of these namespaces, and nobody in"),
+    ];
+    tools.extend(to_make_assets());
+    tools
+}
+
+/// What making the initramfs needs.
+pub fn to_make_assets() -> Vec<Tool> {
+    vec![tool("xz", "xz-utils", "unpacks kernel modules, which newer kernels compress")]
 }
 
 /// What making images needs.
 pub fn to_make_images() -> Vec<Tool> {
-    let mut tools =
-        vec![tool("mmdebstrap", "mmdebstrap", "makes the Debian file system below redis and nginx")];
+    let mut tools = vec![tool(
+        "mmdebstrap",
+        "mmdebstrap",
+        "makes the Debian file system below redis and nginx",
+    )];
     if !crate::packages::is_root() {
         tools.push(tool("newuidmap", "uidmap", "lets mmdebstrap work without being root"));
     }
@@ -35,7 +46,6 @@ pub fn to_make_images() -> Vec<Tool> {
 pub fn to_test() -> Vec<Tool> {
     let mut tools = to_run();
     tools.extend(to_make_images());
-    tools.push(tool("nft", "nftables", "cuts links between hosts in tests of failures"));
     tools
 }
 

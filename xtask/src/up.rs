@@ -25,9 +25,8 @@ pub fn up(install: bool, arguments: Vec<OsString>) -> Result<()> {
         apt.ensure(&tools::to_run())
     })?;
     let assets = assets::prepare(&mut steps, &workspace, &cache, &apt, false)?;
-    let berth = steps.step("berth", "see Cargo's messages above", || {
-        workspace.build_berth(Profile::Release)
-    })?;
+    let berth = steps
+        .step("berth", "see Cargo's messages above", || workspace.build_berth(Profile::Release))?;
     say(&format!("starting {} up", berth.display()));
     let mut run = command(&berth);
     run.arg("up").arg("--assets").arg(assets).args(arguments);

@@ -18,7 +18,8 @@ use crate::images::tree::Tree;
 /// Writes the archive, with layers put down in `work` first, and returns how many they are.
 pub fn write(file: &Path, work: &Path, recipe: &Recipe, layers: &[Tree]) -> Result<usize> {
     let out = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-    let mut archive = Archive { builder: Builder::new(BufWriter::new(out)), names: BTreeSet::new() };
+    let mut archive =
+        Archive { builder: Builder::new(BufWriter::new(out)), names: BTreeSet::new() };
     let mut digests = Vec::new();
     for tree in layers {
         let tar = work.join("layer.tar");

@@ -27,15 +27,15 @@ fn program(text: &[u8]) -> Vec<u8> {
     let code_at = (FILE_HEADER + SEGMENT_HEADER) as u64;
     let length = u32::try_from(text.len()).expect("the text is a few lines").to_le_bytes();
     let code = [
-        &[0xb8, 1, 0, 0, 0][..],           // mov eax, 1 (write)
-        &[0xbf, 1, 0, 0, 0],               // mov edi, 1
-        &[0x48, 0x8d, 0x35, 16, 0, 0, 0],  // lea rsi, [rip + 16], behind the last instruction
-        &[0xba][..],                       // mov edx, length
+        &[0xb8, 1, 0, 0, 0][..],          // mov eax, 1 (write)
+        &[0xbf, 1, 0, 0, 0],              // mov edi, 1
+        &[0x48, 0x8d, 0x35, 16, 0, 0, 0], // lea rsi, [rip + 16], behind the last instruction
+        &[0xba][..],                      // mov edx, length
         &length,
-        &[0x0f, 0x05],                     // syscall
-        &[0xb8, 60, 0, 0, 0],              // mov eax, 60 (exit)
-        &[0x31, 0xff],                     // xor edi, edi
-        &[0x0f, 0x05],                     // syscall
+        &[0x0f, 0x05],        // syscall
+        &[0xb8, 60, 0, 0, 0], // mov eax, 60 (exit)
+        &[0x31, 0xff],        // xor edi, edi
+        &[0x0f, 0x05],        // syscall
     ]
     .concat();
     let size = code_at + (code.len() + text.len()) as u64;
@@ -63,7 +63,8 @@ fn program(text: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::elf;
-    use std::os::unix::fs::PermissionsExt;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
 
     #[test]
     fn the_program_says_its_text_and_ends_well() {
@@ -71,9 +72,17 @@ mod tests {
         assert!(elf::is_static_program(&bytes));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("hello");
-        std::fs::write(&file, bytes).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let output = std::process::Command::new(&file).output().unwrap();
+        // Written by a process of its own: while this one had the file open for writing, a child of
+        // another test could inherit that, and the file would be too busy to run.
+        let mut install = Command::new("install")
+            .args(["-m755", "/dev/stdin"])
+            .arg(&file)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        install.stdin.take().unwrap().write_all(&bytes).unwrap();
+        assert!(install.wait().unwrap().success());
+        let output = Command::new(&file).output().unwrap();
         assert!(output.status.success(), "{:?}", output.status);
         assert_eq!(String::from_utf8(output.stdout).unwrap(), TEXT);
     }

@@ -158,6 +158,9 @@ mod tests {
         builder.append_pax_extensions([("SCHILY.xattr.security.capability", value)]).unwrap();
         let mut header = Header::new_gnu();
         header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1);
         header.set_size(0);
         builder.append_data(&mut header, "ping", io::empty()).unwrap();
         builder.into_inner().unwrap();

@@ -25,7 +25,7 @@ use crate::images::tree::Tree;
 use crate::packages::Apt;
 use crate::steps::say;
 
-/// All that decides what the images are: they are made again when one of these changes.
+/// All that decides what the images are: they are made again when one of these changes, tests aside.
 const SOURCES: [&str; 7] = [
     include_str!("archive.rs"),
     include_str!("busybox.rs"),
@@ -40,7 +40,8 @@ const SOURCES: [&str; 7] = [
 pub fn prepare(cache: &Cache, apt: &Apt) -> Result<PathBuf> {
     let mut key = Sha256::new();
     for source in SOURCES {
-        key.update(Sha256::digest(source));
+        let program = source.split("#[cfg(test)]").next().unwrap_or_default();
+        key.update(Sha256::digest(program));
     }
     let entry = Path::new("images").join(hex::encode(&key.finalize()[..8]));
     if cache.path(&entry).is_dir() {
@@ -88,7 +89,8 @@ impl Bootstraps {
                 .collect();
             runs.into_iter()
                 .map(|(packages, run)| {
-                    let outcome = run.join().map_err(|_| anyhow!("making {packages:?} panicked"))?;
+                    let outcome =
+                        run.join().map_err(|_| anyhow!("making {packages:?} panicked"))?;
                     Ok((packages, outcome?))
                 })
                 .collect::<Result<Vec<_>>>()

@@ -145,11 +145,8 @@ impl Tree {
             };
             let Some(first) = names.iter().chain([&target]).min().cloned() else { continue };
             for name in names.iter().chain([&target]) {
-                let kind = if *name == first {
-                    node.kind.clone()
-                } else {
-                    Kind::HardLink(first.clone())
-                };
+                let kind =
+                    if *name == first { node.kind.clone() } else { Kind::HardLink(first.clone()) };
                 self.nodes.insert(name.clone(), Node { kind, ..node.clone() });
             }
         }

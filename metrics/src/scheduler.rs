@@ -1,0 +1,325 @@
+//! Metrics of one scheduler beside its replica: `berth_scheduler_*`, and `berth_actor_mailbox_*` of
+//! its actors.
+//!
+//! Promises: labels come from small fixed sets, every one of which shows from the start; no host,
+//! endpoint or container VM is a label, so series do not grow with the fleet.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, Result,
+};
+
+/// Handles of one scheduler's metrics. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SchedulerMetrics {
+    placements: IntCounterVec,
+    refusals: IntCounterVec,
+    decisions: HistogramVec,
+    commits: HistogramVec,
+    submits: IntCounterVec,
+    container_vms: IntGaugeVec,
+    hosts: IntGaugeVec,
+    /// Container VMs that wait for a datastore or a host.
+    pub pending: IntGauge,
+    pub node_sessions: IntGauge,
+    sessions_ended: IntCounterVec,
+    pub registrations_refused: IntCounter,
+    pub registrations_redirected: IntCounter,
+    pub handshakes_failed: IntCounter,
+    pub assignments: IntCounter,
+    pub assignments_whole: IntCounter,
+    pub reports: IntCounter,
+    pub hosts_silenced: IntCounter,
+    pub apply_seconds: Histogram,
+    pub plan_seconds: Histogram,
+    mailbox: IntGaugeVec,
+    mailbox_dropped: IntCounterVec,
+}
+
+/// Values of the label `outcome` of placements.
+const PLACEMENTS: [&str; 4] = ["datastore", "host", "nowhere", "rejected"];
+/// Values of the label `filter` of refusals.
+const FILTERS: [&str; 5] = ["availability", "rules", "capacity", "datastores", "networks"];
+/// Values of the label `step`.
+const STEPS: [&str; 2] = ["datastore", "host"];
+/// Values of the label `origin`.
+const ORIGINS: [&str; 4] = ["client", "planner", "dispatcher", "bootstrap"];
+/// Values of the label `outcome` of submits.
+const SUBMITS: [&str; 7] =
+    ["accepted", "rejected", "full", "no_leader", "unknown", "stopped", "too_large"];
+/// Values of the label `state` of container VMs.
+const VM_STATES: [&str; 7] =
+    ["pending", "created", "waiting", "starting", "running", "exited", "removing"];
+/// Values of the label `state` of hosts.
+const HOST_STATES: [&str; 3] = ["connected", "silent", "maintenance"];
+/// Values of the label `reason`.
+const ENDS: [&str; 5] = ["closed", "broken", "replaced", "redirected", "silent"];
+/// Values of the label `actor`.
+const ACTORS: [&str; 3] = ["dispatcher", "node_session", "planner"];
+
+impl SchedulerMetrics {
+    /// Makes the metrics and registers them; fails when the registry has them already.
+    pub fn register(registry: &Registry) -> Result<Self> {
+        let metrics = Self {
+            placements: counters(
+                registry,
+                "berth_scheduler_placements_total",
+                "Decisions of this leader's planner, by what they became.",
+                "outcome",
+                &PLACEMENTS,
+            )?,
+            refusals: counters(
+                registry,
+                "berth_scheduler_refusals_total",
+                "Hosts that were refused while no place was found, by the filter that refused them.",
+                "filter",
+                &FILTERS,
+            )?,
+            decisions: histograms(
+                registry,
+                "berth_scheduler_decision_seconds",
+                "From the wish for a place to the decision applied here, by what was sought.",
+                "step",
+                &STEPS,
+            )?,
+            commits: histograms(
+                registry,
+                "berth_scheduler_commit_seconds",
+                "From proposing a command to its answer, by who proposed it.",
+                "origin",
+                &ORIGINS,
+            )?,
+            submits: counters(
+                registry,
+                "berth_scheduler_submits_total",
+                "Commands of clients through this replica, by outcome.",
+                "outcome",
+                &SUBMITS,
+            )?,
+            container_vms: gauges(
+                registry,
+                "berth_scheduler_container_vms",
+                "Container VMs in the fleet, by state.",
+                "state",
+                &VM_STATES,
+            )?,
+            hosts: gauges(
+                registry,
+                "berth_scheduler_hosts",
+                "Hosts in the fleet, by state; one in maintenance counts as connected or silent too.",
+                "state",
+                &HOST_STATES,
+            )?,
+            pending: gauge(
+                registry,
+                "berth_scheduler_pending",
+                "Container VMs that wait for a datastore or a host.",
+            )?,
+            node_sessions: gauge(
+                registry,
+                "berth_scheduler_node_sessions",
+                "Nodes that have a session with this replica.",
+            )?,
+            sessions_ended: counters(
+                registry,
+                "berth_scheduler_node_sessions_ended_total",
+                "Node sessions that ended here, by why.",
+                "reason",
+                &ENDS,
+            )?,
+            registrations_refused: counter(
+                registry,
+                "berth_scheduler_registrations_refused_total",
+                "Registrations of nodes that could not stand.",
+            )?,
+            registrations_redirected: counter(
+                registry,
+                "berth_scheduler_registrations_redirected_total",
+                "Registrations of nodes that were sent to another replica.",
+            )?,
+            handshakes_failed: counter(
+                registry,
+                "berth_scheduler_node_handshakes_failed_total",
+                "Connections to the nodes listener that did not become a registration.",
+            )?,
+            assignments: counter(
+                registry,
+                "berth_scheduler_assignments_total",
+                "Assignments that were sent to nodes.",
+            )?,
+            assignments_whole: counter(
+                registry,
+                "berth_scheduler_assignments_whole_total",
+                "Assignments that were sent whole, not as a difference.",
+            )?,
+            reports: counter(
+                registry,
+                "berth_scheduler_reports_total",
+                "Reports of nodes that were committed.",
+            )?,
+            hosts_silenced: counter(
+                registry,
+                "berth_scheduler_hosts_silenced_total",
+                "Hosts that this leader found silent past the timer.",
+            )?,
+            apply_seconds: histogram(
+                registry,
+                "berth_scheduler_apply_seconds",
+                "Time to apply one command to the fleet.",
+                prometheus::exponential_buckets(0.000_001, 4.0, 10)?,
+            )?,
+            plan_seconds: histogram(
+                registry,
+                "berth_scheduler_plan_seconds",
+                "Time to make one plan.",
+                prometheus::exponential_buckets(0.000_01, 4.0, 10)?,
+            )?,
+            mailbox: gauges(
+                registry,
+                "berth_actor_mailbox_messages",
+                "Messages that wait in the mailboxes of a kind of actor.",
+                "actor",
+                &ACTORS,
+            )?,
+            mailbox_dropped: counters(
+                registry,
+                "berth_actor_mailbox_dropped_total",
+                "Messages that found a mailbox full or its actor gone, by kind of actor.",
+                "actor",
+                &ACTORS,
+            )?,
+        };
+        Ok(metrics)
+    }
+
+    /// `outcome` is `datastore`, `host`, `nowhere` or `rejected`.
+    pub fn placed(&self, outcome: &str) {
+        self.placements.with_label_values(&[outcome]).inc();
+    }
+
+    /// `filter` as the model names it.
+    pub fn refused(&self, filter: &str, hosts: u64) {
+        self.refusals.with_label_values(&[filter]).inc_by(hosts);
+    }
+
+    /// `step` is `datastore` or `host`.
+    pub fn decided(&self, step: &str, seconds: f64) {
+        self.decisions.with_label_values(&[step]).observe(seconds);
+    }
+
+    /// `origin` is `client`, `planner`, `dispatcher` or `bootstrap`.
+    pub fn committed(&self, origin: &str, seconds: f64) {
+        self.commits.with_label_values(&[origin]).observe(seconds);
+    }
+
+    /// `outcome` is `accepted`, `rejected`, `full`, `no_leader`, `unknown`, `stopped` or
+    /// `too_large`.
+    pub fn submitted(&self, outcome: &str) {
+        self.submits.with_label_values(&[outcome]).inc();
+    }
+
+    /// `state` as the model names it.
+    pub fn set_container_vms(&self, state: &str, count: u64) {
+        self.container_vms.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// `state` is `connected`, `silent` or `maintenance`.
+    pub fn set_hosts(&self, state: &str, count: u64) {
+        self.hosts.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// `reason` is `closed`, `broken`, `replaced`, `redirected` or `silent`.
+    pub fn session_ended(&self, reason: &str) {
+        self.sessions_ended.with_label_values(&[reason]).inc();
+    }
+
+    /// Messages that wait, and messages that were lost, of `dispatcher`, `node_session` or
+    /// `planner`.
+    pub fn mailbox(&self, actor: &str) -> (IntGauge, IntCounter) {
+        (self.mailbox.with_label_values(&[actor]), self.mailbox_dropped.with_label_values(&[actor]))
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter> {
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Result<Histogram> {
+    let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> Result<IntGaugeVec> {
+    let gauges = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+    registry.register(Box::new(gauges.clone()))?;
+    for value in values {
+        gauges.with_label_values(&[value]).set(0);
+    }
+    Ok(gauges)
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> Result<IntCounterVec> {
+    let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+    registry.register(Box::new(counters.clone()))?;
+    for value in values {
+        counters.with_label_values(&[value]).inc_by(0);
+    }
+    Ok(counters)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> Result<HistogramVec> {
+    let buckets = prometheus::exponential_buckets(0.000_5, 2.0, 15)?;
+    let histograms =
+        HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &[label])?;
+    registry.register(Box::new(histograms.clone()))?;
+    for value in values {
+        histograms.with_label_values(&[value]);
+    }
+    Ok(histograms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_shows_before_its_first_event_and_registers_once() {
+        let registry = Registry::new();
+        SchedulerMetrics::register(&registry).unwrap();
+        assert!(SchedulerMetrics::register(&registry).is_err());
+        let families = registry.gather();
+        assert_eq!(families.len(), 21);
+        for family in &families {
+            let name = family.name();
+            assert!(name.starts_with("berth_scheduler_") || name.starts_with("berth_actor_mailbox_"));
+            assert!(!family.get_metric().is_empty(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The shells around the pure parts: take a message, ask, carry out, count.
+//!
+//! ```text
+//!  replica thread: machine ── Arc<Fleet>, Reign ─┬─► planner ── Place ──────────► proposer ─► replica
+//!                                                ├─► dispatcher ─► node_session ── Observe ─┘
+//!                                                ├─► bootstrap (once in a cell's life)
+//!                                                └─► handle: submit, read, watch
+//! ```
+//!
+//! Promises: only a replica that leads and has applied everything of earlier leaders plans,
+//! admits nodes or counts silence. Whatever an actor holds can be lost: it is found again from the
+//! fleet and from what nodes say when they register.
+
+mod bootstrap;
+mod clock;
+mod dispatcher;
+pub mod handle;
+mod listener;
+mod machine;
+mod mailbox;
+mod node_session;
+mod planner;
+mod proposer;
+pub mod start;
+#[cfg(test)]
+mod tests;
+
+use futures_util::stream::{self, Stream};
+use tokio::sync::watch;
+
+/// What is watched has another value now.
+struct Changed;
+
+/// An item at once and one after each change; many changes between two looks are one.
+fn changes<T: Send + Sync + 'static>(
+    mut watched: watch::Receiver<T>,
+) -> impl Stream<Item = Changed> {
+    watched.mark_changed();
+    stream::unfold(watched, |mut watched| async move {
+        watched.changed().await.ok()?;
+        Some((Changed, watched))
+    })
+}
