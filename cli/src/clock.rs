@@ -10,7 +10,10 @@ pub fn now() -> Instant {
 
 /// Asks `condition` every 100 ms until it answers `Ok`, or until `limit` has passed; then the last
 /// reason is the answer.
-pub async fn wait_until<T, F>(limit: Duration, mut condition: impl FnMut() -> F) -> Result<T, String>
+pub async fn wait_until<T, F>(
+    limit: Duration,
+    mut condition: impl FnMut() -> F,
+) -> Result<T, String>
 where
     F: Future<Output = Result<T, String>>,
 {

@@ -9,7 +9,7 @@ mod pki;
 mod up;
 mod verbs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use logging::LogFormat;
 use std::path::PathBuf;
@@ -77,6 +77,9 @@ enum ConfigVerb {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // The HTTP client wants one for the whole process; ours are named where they are used. It fails
+    // only where one is set, and then there is one.
+    let _set = rustls::crypto::ring::default_provider().install_default();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -116,9 +119,7 @@ fn run(arguments: Arguments) -> Result<()> {
             role.check(&file, &set)?;
             verbs::output::line(&format!("{} is a valid {role} configuration", file.display()))
         }
-        Verb::Config { verb: ConfigVerb::Example { role } } => {
-            verbs::output::text(role.example())
-        }
+        Verb::Config { verb: ConfigVerb::Example { role } } => verbs::output::text(role.example()),
         Verb::Pki { verb } => pki::run(verb),
         Verb::Version => verbs::output::line(&version()),
     }
@@ -131,14 +132,4 @@ fn verb(logging: Result<()>, work: impl Future<Output = Result<()>>) -> Result<(
 
 fn version() -> String {
     format!("berth {} ({})", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)
-}
-
-/// Where a command finds the API if it is not told.
-fn default_api() -> String {
-    "http://127.0.0.1:7101".to_owned()
-}
-
-/// For commands whose answer is an error of the binary's own.
-fn need<T>(value: Option<T>, what: &'static str) -> Result<T> {
-    value.context(what)
 }

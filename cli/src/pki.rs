@@ -76,8 +76,12 @@ pub fn run(verb: Verb) -> Result<()> {
             let identity = Identity::new(authority.cell(), role.role(), id.as_str());
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let stem = format!("{}-{id}", role.role());
-            let files =
-                authority.issue_files(&identity, &names, out.as_ref().unwrap_or(&directory), &stem)?;
+            let files = authority.issue_files(
+                &identity,
+                &names,
+                out.as_ref().unwrap_or(&directory),
+                &stem,
+            )?;
             crate::verbs::output::line(&format!(
                 "issued {identity}: {} and {}",
                 files.certificate.display(),

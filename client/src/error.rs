@@ -12,6 +12,8 @@ pub enum ClientError {
     CertificateNeeded(String),
     #[error("the HTTP client could not be set up")]
     Setup(#[source] reqwest::Error),
+    #[error("TLS could not be set up")]
+    Tls(#[source] rustls::Error),
     #[error("{server} cannot be reached; is the scheduler running?")]
     Unreachable {
         server: String,
@@ -38,6 +40,7 @@ impl ClientError {
             | ClientError::Address(_)
             | ClientError::CertificateNeeded(_)
             | ClientError::Setup(_)
+            | ClientError::Tls(_)
             | ClientError::Unreachable { .. }
             | ClientError::Answer(_)
             | ClientError::Content(_)

@@ -18,6 +18,7 @@ use berth_wire::tls::{Role, Tls};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A connection attempt that takes longer than this is given up for the next scheduler.
@@ -56,10 +57,11 @@ impl Client {
             .timeout(ANSWER_TIMEOUT)
             .no_proxy()
             .user_agent(concat!("berth-client/", env!("CARGO_PKG_VERSION")));
-        if let Some(tls) = tls {
-            let config = tls.client_config_for(Role::Scheduler);
-            builder = builder.use_preconfigured_tls((*config).clone());
-        }
+        let config = match tls {
+            Some(tls) => (*tls.client_config_for(Role::Scheduler)).clone(),
+            None => no_tls().map_err(ClientError::Tls)?,
+        };
+        builder = builder.use_preconfigured_tls(config);
         Ok(Self { http: builder.build().map_err(ClientError::Setup)?, servers })
     }
 
@@ -111,6 +113,15 @@ impl Client {
             .await?;
         read(response).await
     }
+}
+
+/// A configuration that trusts nobody: the HTTP library demands one even where all is plain.
+fn no_tls() -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth())
 }
 
 async fn refuse_problems(response: Response) -> Result<Response, ClientError> {

@@ -54,7 +54,7 @@ pub fn resolve(
             Some(wanted) => wanted == uid,
             None => name == user_part,
         };
-        matches.then(|| (name, uid, gid, home))
+        matches.then_some((name, uid, gid, home))
     });
     let (name, uid, mut gid, home) = match (found, wanted_uid) {
         (Some((name, uid, gid, home)), _) => (Some(name), uid, gid, home),

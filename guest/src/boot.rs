@@ -1,10 +1,10 @@
-//! From the kernel's hand-over to a machine with file systems, drivers and open ports.
+//! From the kernel's hand-over to a machine with file systems, drivers and the agent's port.
 
 use crate::devices::{Port, Uevents};
 use crate::power::say;
 use crate::trouble::{Trouble, While as _};
 use crate::{calls, devices};
-use berth_model::guest::{AGENT_PORT, LOG_PORT};
+use berth_model::guest::AGENT_PORT;
 use rustix::mount::{MountFlags, mount};
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -15,7 +15,6 @@ const MODULE_ORDER: &str = "/modules/order";
 /// What the agent works with.
 pub struct Machine {
     pub agent: Port,
-    pub log: Port,
     pub uevents: Uevents,
     /// Readable when a child has changed state.
     pub signals: rustix::fd::OwnedFd,
@@ -30,8 +29,7 @@ pub fn boot() -> Result<Machine, Trouble> {
     fs::write("/proc/self/oom_score_adj", "-1000")
         .during(|| "protect the agent from the OOM killer")?;
     let agent = devices::open_port(AGENT_PORT, &mut uevents)?;
-    let log = devices::open_port(LOG_PORT, &mut uevents)?;
-    Ok(Machine { agent, log, uevents, signals })
+    Ok(Machine { agent, uevents, signals })
 }
 
 fn mount_kernel_file_systems() -> Result<(), Trouble> {

@@ -22,7 +22,8 @@ pub fn child_signals() -> Result<OwnedFd> {
 
 /// Gives a new program the signals that it expects: none blocked, none ignored.
 pub fn reset_signals() {
-    // SAFETY: sets dispositions of this process only; 9, 19 and unknown numbers are refused harmlessly.
+    // SAFETY: sets dispositions of this process only; 9, 19 and unknown numbers are refused
+    // harmlessly.
     unsafe {
         for signal in 1..=64 {
             libc::signal(signal, libc::SIG_DFL);
@@ -40,8 +41,8 @@ pub fn fork_into_namespaces() -> Result<u32> {
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWIPC
         | libc::SIGCHLD;
-    // SAFETY: without CLONE_VM and with no stack given this is fork; the agent has one thread, so the
-    // child finds no lock held by another.
+    // SAFETY: without CLONE_VM and with no stack given this is fork; the agent has one thread, so
+    // the child finds no lock held by another.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags as c_ulong, 0, 0, 0, 0) };
     if pid < 0 {
         return Err(Error::last_os_error());
@@ -100,8 +101,8 @@ pub fn add_entropy(urandom: &impl AsFd, bytes: &[u8]) -> Result<()> {
     request.extend_from_slice(&length.to_ne_bytes());
     request.extend_from_slice(bytes);
     let fd = urandom.as_fd().as_raw_fd();
-    // SAFETY: the kernel reads the two numbers and then `length` bytes, all within `request`; it copies
-    // from user memory and needs no alignment.
+    // SAFETY: the kernel reads the two numbers and then `length` bytes, all within `request`; it
+    // copies from user memory and needs no alignment.
     check(unsafe { libc::ioctl(fd, RNDADDENTROPY, request.as_ptr()) })?;
     // SAFETY: takes no argument.
     check(unsafe { libc::ioctl(fd, RNDRESEEDCRNG) }).map(drop)
@@ -160,7 +161,8 @@ impl InterfaceRequest {
 
 /// Sets something of an interface.
 pub fn set_interface(socket: &impl AsFd, call: c_ulong, request: &InterfaceRequest) -> Result<()> {
-    // SAFETY: the calls that set something read a whole `struct ifreq`, which is 40 bytes on 64-bit Linux.
+    // SAFETY: the calls that set something read a whole `struct ifreq`, which is 40 bytes on 64-bit
+    // Linux.
     check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), call, request) }).map(drop)
 }
 
@@ -188,8 +190,8 @@ pub fn add_default_route(socket: &impl AsFd, gateway: std::net::Ipv4Addr) -> Res
         rest: [0; 8],
     };
     const { assert!(size_of::<Route>() == 128 && std::mem::offset_of!(Route, rest) == 64) };
-    // SAFETY: the kernel reads a `struct rtentry` of 120 bytes; the fields behind the flags are zero,
-    // the device pointer among them.
+    // SAFETY: the kernel reads a `struct rtentry` of 120 bytes; the fields behind the flags are
+    // zero, the device pointer among them.
     check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCADDRT as c_ulong, &route) })
         .map(drop)
 }
@@ -231,7 +233,8 @@ pub fn attach_device_filter(cgroup: &impl AsFd, program: &[u64]) -> Result<()> {
         license: c"Apache-2.0".as_ptr(),
         rest: [0; 12],
     };
-    // SAFETY: the pointers are valid for the call, the size is that of the struct, the rest is zero.
+    // SAFETY: the pointers are valid for the call, the size is that of the struct, the rest is
+    // zero.
     let loaded = unsafe { libc::syscall(libc::SYS_bpf, PROGRAM_LOAD, &load, size_of::<Load>()) };
     if loaded < 0 {
         return Err(Error::last_os_error());

@@ -6,8 +6,8 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
 };
 
-/// Takes everything but `allowed` from the bounding set: no later exec can regain it. Needs SETPCAP, so
-/// it comes before [`restrict`].
+/// Takes everything but `allowed` from the bounding set: no later exec can regain it. Needs
+/// SETPCAP, so it comes before [`restrict`].
 pub fn bound(allowed: Capabilities) -> Result<(), Trouble> {
     for (number, name) in CAPABILITY_NAMES.iter().enumerate() {
         let one = Capabilities(1 << number);
@@ -19,8 +19,8 @@ pub fn bound(allowed: Capabilities) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Leaves the present process only `allowed`. For a process that stays root; another user's are gone
-/// when it is set.
+/// Leaves the present process only `allowed`. For a process that stays root; another user's are
+/// gone when it is set.
 pub fn restrict(allowed: Capabilities) -> Result<(), Trouble> {
     let allowed = CapabilitySet::from_bits_retain(allowed.0);
     let sets = CapabilitySets {

@@ -87,9 +87,9 @@ fn total(text: &str, key: &str) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// Docker's default device rules as a program for the kernel: making any node is allowed, using one only
-/// if it is null, zero, full, random, urandom, tty, console, ptmx or a terminal. So the agent's port
-/// and the disks cannot be opened from the container, whatever nodes it makes.
+/// Docker's default device rules as a program for the kernel: making any node is allowed, using one
+/// only if it is null, zero, full, random, urandom, tty, console, ptmx or a terminal. So the
+/// agent's port and the disks cannot be opened from the container, whatever nodes it makes.
 fn device_filter() -> Vec<u64> {
     const CHARACTER: u32 = 2;
     const MAKE_ONLY: u32 = 1;

@@ -1,7 +1,7 @@
 //! Finding devices by what they are called, never by the order in which they came.
 //!
-//! Disks are known by virtio-blk serial, ports by name, network interfaces by MAC. Each may appear a
-//! little after it is asked for (hot-plug); waiting is on the kernel's own announcements.
+//! Disks are known by virtio-blk serial, ports by name, network interfaces by MAC. Each may appear
+//! a little after it is asked for (hot-plug); waiting is on the kernel's own announcements.
 
 use crate::clock;
 use crate::trouble::{Trouble, While as _};

@@ -1,4 +1,5 @@
-//! The files that Docker mounts over a container's own: /etc/hostname, /etc/hosts, /etc/resolv.conf.
+//! The files that Docker mounts over a container's own: /etc/hostname, /etc/hosts,
+//! /etc/resolv.conf.
 
 use crate::root::HOST_FILES;
 use crate::trouble::{Trouble, While as _};

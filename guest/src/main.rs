@@ -1,10 +1,10 @@
 //! The agent inside a container VM: PID 1 of the initramfs.
 //!
-//! The story, in the order of the modules: [`boot`] mounts the kernel's file systems and loads modules;
-//! [`devices`] finds the two ports by name; then [`agent`] obeys the node: on `Setup` it mounts the
-//! disks ([`root`]), sets up [`network`] and [`cgroup`], starts the process ([`container`]), carries its
-//! output into the log ([`output`]) and its input to it, and when it has ended unmounts, says so and
-//! cuts the power ([`power`]).
+//! The story, in the order of the modules: [`boot`] mounts the kernel's file systems and loads
+//! modules; [`devices`] finds the agent's port by name; then [`agent`] obeys the node: on `Setup` it
+//! mounts the disks ([`root`]), sets up [`network`] and [`cgroup`], starts the process
+//! ([`container`]), carries its output into the log ([`output`]) and its input to it, and when it
+//! has ended unmounts, says so and cuts the power ([`power`]).
 //!
 //! Promises: whatever happens, this process ends in a power-off with the reason on the console. It
 //! trusts the node; it does not trust the container, which is kept off the agent's files, ports and
@@ -38,7 +38,7 @@ fn main() {
     }
     power::panic_means_power_off();
     let reason = match boot::boot().and_then(agent::run) {
-        Ok(()) => "told to".to_string(),
+        Ok(why) => why.to_string(),
         Err(trouble) => trouble.text(),
     };
     power::off(&reason)

@@ -3,9 +3,9 @@
 //! ```text
 //!  stdout, stderr ──room()──► records ──► buffer ──► log port (a file on the datastore)
 //! ```
-//! Promises: records go out whole and in order; no more is taken in than the buffer holds and the log's
-//! credit allows, so a log that does not take any more blocks the process as a full pipe does, and
-//! never the agent. Only the exit record may go beyond the credit.
+//! Promises: records go out whole and in order; no more is taken in than the buffer holds and the
+//! log's credit allows, so a log that does not take any more blocks the process as a full pipe
+//! does, and never the agent. Only the exit record may go beyond the credit.
 
 use berth_wire::record::{HEADER, RecordEncoder, Stream};
 

@@ -1,4 +1,5 @@
-//! Finding the program to run, with Docker's verdicts: 127 where there is none, 126 where it may not run.
+//! Finding the program to run, with Docker's verdicts: 127 where there is none, 126 where it may
+//! not run.
 
 use crate::environment;
 use crate::trouble::plain;
@@ -6,7 +7,8 @@ use berth_model::guest::StartFailure;
 use rustix::fs::{Access, FileType, access, stat};
 use rustix::io::Errno;
 
-/// The path to execute. Looks as the present user, from the present directory, below the present root.
+/// The path to execute. Looks as the present user, from the present directory, below the present
+/// root.
 pub fn find(name: &str, environment: &[String]) -> Result<String, StartFailure> {
     if name.contains('/') {
         return match executable(name) {

@@ -1,7 +1,7 @@
 //! The container's root: base disk below, delta disk above, overlay of both.
 //!
-//! On the delta disk, beside the overlay's `upper` and `work`: `etc/` with the files that are mounted
-//! over the container's, and `exit`, how the last run ended.
+//! On the delta disk, beside the overlay's `upper` and `work`: `etc/` with the files that are
+//! mounted over the container's, and `exit`, how the last run ended.
 
 use crate::devices::{self, Uevents};
 use crate::trouble::{Trouble, While as _};

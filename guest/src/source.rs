@@ -1,8 +1,8 @@
 //! A descriptor with what is known of its readiness.
 //!
-//! All descriptors are registered edge-triggered for both directions: an event says "try again", a call
-//! that would block says "not now". So a port whose host end is away, which a level-triggered poll would
-//! report for ever, costs nothing.
+//! All descriptors are registered edge-triggered for both directions: an event says "try again", a
+//! call that would block says "not now". So a port whose host end is away, which a level-triggered
+//! poll would report for ever, costs nothing.
 
 use crate::trouble::{Trouble, While as _};
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -41,15 +41,37 @@ pub struct Source {
     fd: OwnedFd,
     pub readable: bool,
     pub writable: bool,
+    /// Events are only wanted after a call that would have blocked.
+    quiet: bool,
 }
 
 impl Source {
-    /// Registers the descriptor, which must not block. It counts as ready until a call says otherwise.
+    /// Registers the descriptor, which must not block. It counts as ready until a call says
+    /// otherwise.
     pub fn register(poller: &Poller, token: Token, fd: OwnedFd) -> Result<Source, Trouble> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&poller.0, &fd, EventData::new_u64(token.number()), flags)
             .during(|| format!("watch {token:?}"))?;
-        Ok(Source { fd, readable: true, writable: true })
+        Ok(Source { fd, readable: true, writable: true, quiet: false })
+    }
+
+    /// As [`Self::register`], but silent until [`Self::rearm`]: the log port has news after every
+    /// write, and each would wake the agent for nothing.
+    pub fn register_quiet(poller: &Poller, token: Token, fd: OwnedFd) -> Result<Source, Trouble> {
+        let flags = EventFlags::ONESHOT;
+        epoll::add(&poller.0, &fd, EventData::new_u64(token.number()), flags)
+            .during(|| format!("watch {token:?}"))?;
+        Ok(Source { fd, readable: false, writable: true, quiet: true })
+    }
+
+    /// Asks for one event when a quiet source that could not be written to can be again.
+    pub fn rearm(&self, poller: &Poller, token: Token) -> Result<(), Trouble> {
+        if !self.quiet || self.writable {
+            return Ok(());
+        }
+        let flags = EventFlags::OUT | EventFlags::ET | EventFlags::ONESHOT;
+        epoll::modify(&poller.0, &self.fd, EventData::new_u64(token.number()), flags)
+            .during(|| format!("watch {token:?}"))
     }
 
     pub fn woken(&mut self) {

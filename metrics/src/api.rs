@@ -47,8 +47,8 @@ impl ApiMetrics {
                     "Time from a request's head to its answer's head, by API and route.",
                 )
                 .buckets(vec![
-                    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
-                    120.0,
+                    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+                    30.0, 120.0,
                 ]),
                 &["api", "method", "route"],
             )?,
@@ -124,7 +124,8 @@ mod tests {
         let metrics = ApiMetrics::register(&registry).unwrap();
         metrics.answered(DOCKER, "GET", "/_ping", 200, 0.002);
         let text = crate::exposition::text(&registry).unwrap();
-        let line = r#"berth_api_requests_total{api="docker",method="GET",route="/_ping",status="200"} 1"#;
+        let line =
+            r#"berth_api_requests_total{api="docker",method="GET",route="/_ping",status="200"} 1"#;
         assert!(text.contains(line), "{text}");
         assert!(ApiMetrics::register(&registry).is_err());
     }

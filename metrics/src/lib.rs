@@ -9,5 +9,6 @@ pub mod exposition;
 pub mod node;
 pub mod raft;
 pub mod scheduler;
+pub mod vm;
 
-pub use prometheus::{IntCounter, IntGauge, Registry};
+pub use prometheus::{Error, IntCounter, IntGauge, Registry};

@@ -12,7 +12,8 @@ pub const SESSION_STATES: [&str; 4] = ["waiting", "dialling", "registering", "re
 /// Kinds of streams, as the label `kind` names them.
 pub const STREAM_KINDS: [&str; 6] = ["attach", "logs", "load", "signal", "resize", "stats"];
 /// Steps that an assignment makes the agent take, as the label `step` names them.
-pub const STEPS: [&str; 6] = ["start", "stop", "kill", "discard", "report_exit", "report_discarded"];
+pub const STEPS: [&str; 6] =
+    ["start", "stop", "kill", "discard", "report_exit", "report_discarded"];
 
 #[derive(Clone)]
 pub struct NodeMetrics {
@@ -36,6 +37,7 @@ pub struct NodeMetrics {
     datastore_capacity: IntGaugeVec,
     datastore_free: IntGaugeVec,
     mailbox: IntGaugeVec,
+    lease_kept: IntGaugeVec,
     pub keeper_connected: IntGauge,
     pub switch_connected: IntGauge,
     pub switch_generation: IntGauge,
@@ -156,6 +158,12 @@ impl NodeMetrics {
                 "Messages that wait in an actor's mailbox.",
                 &["actor"],
             )?,
+            lease_kept: gauges(
+                registry,
+                "berth_node_lease_kept",
+                "1 if the keeper renews this host's lease on the datastore in time.",
+                &["datastore"],
+            )?,
             keeper_connected: gauge(
                 registry,
                 "berth_node_keeper_connected",
@@ -234,6 +242,10 @@ impl NodeMetrics {
             self.datastore_capacity.with_label_values(&label).set(whole(capacity));
             self.datastore_free.with_label_values(&label).set(whole(free));
         }
+    }
+
+    pub fn lease_is(&self, datastore: &str, kept: bool) {
+        self.lease_kept.with_label_values(&[datastore]).set(i64::from(kept));
     }
 
     /// Counts what waits for `actor`: raised by who sends, lowered by who takes.

@@ -1,6 +1,7 @@
 //! Metrics of one Raft replica, all named `berth_raft_*`.
 //!
-//! Promises: no label but those of small fixed sets, so a scheduler's series do not grow with the fleet.
+//! Promises: no label but those of small fixed sets, so a scheduler's series do not grow with the
+//! fleet.
 //! Does not: label by peer or by group; one process runs one group for now.
 
 use prometheus::{

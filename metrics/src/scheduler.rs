@@ -55,7 +55,7 @@ const HOST_STATES: [&str; 3] = ["connected", "silent", "maintenance"];
 /// Values of the label `reason`.
 const ENDS: [&str; 5] = ["closed", "broken", "replaced", "redirected", "silent"];
 /// Values of the label `actor`.
-const ACTORS: [&str; 3] = ["dispatcher", "node_session", "planner"];
+const ACTORS: [&str; 2] = ["dispatcher", "node_session"];
 
 impl SchedulerMetrics {
     /// Makes the metrics and registers them; fails when the registry has them already.
@@ -220,7 +220,9 @@ impl SchedulerMetrics {
 
     /// `state` as the model names it.
     pub fn set_container_vms(&self, state: &str, count: u64) {
-        self.container_vms.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.container_vms
+            .with_label_values(&[state])
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// `state` is `connected`, `silent` or `maintenance`.
@@ -233,8 +235,7 @@ impl SchedulerMetrics {
         self.sessions_ended.with_label_values(&[reason]).inc();
     }
 
-    /// Messages that wait, and messages that were lost, of `dispatcher`, `node_session` or
-    /// `planner`.
+    /// Messages that wait, and messages that were lost, of `dispatcher` or `node_session`.
     pub fn mailbox(&self, actor: &str) -> (IntGauge, IntCounter) {
         (self.mailbox.with_label_values(&[actor]), self.mailbox_dropped.with_label_values(&[actor]))
     }
@@ -296,8 +297,7 @@ fn histograms(
     values: &[&str],
 ) -> Result<HistogramVec> {
     let buckets = prometheus::exponential_buckets(0.000_5, 2.0, 15)?;
-    let histograms =
-        HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &[label])?;
+    let histograms = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &[label])?;
     registry.register(Box::new(histograms.clone()))?;
     for value in values {
         histograms.with_label_values(&[value]);
@@ -318,7 +318,9 @@ mod tests {
         assert_eq!(families.len(), 21);
         for family in &families {
             let name = family.name();
-            assert!(name.starts_with("berth_scheduler_") || name.starts_with("berth_actor_mailbox_"));
+            assert!(
+                name.starts_with("berth_scheduler_") || name.starts_with("berth_actor_mailbox_")
+            );
             assert!(!family.get_metric().is_empty(), "{name}");
         }
     }

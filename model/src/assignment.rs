@@ -108,10 +108,7 @@ impl Assignment {
         encode: impl Fn(&ContainerId, &VmOrder) -> Vec<u8>,
     ) -> Result<Assignment, UpdateError> {
         if update.generation < self.generation {
-            return Err(UpdateError::Older {
-                held: self.generation,
-                offered: update.generation,
-            });
+            return Err(UpdateError::Older { held: self.generation, offered: update.generation });
         }
         let mut vms = match update.base {
             None => BTreeMap::new(),

@@ -10,16 +10,32 @@ pub enum Change {
     /// It was already so: the command asked for what stood.
     Nothing,
     Bootstrapped,
-    ClusterCreated { cluster: ClusterId },
-    EndpointCreated { endpoint: EndpointId },
-    HostChanged { host: HostId },
-    ImageRecorded { image: ImageId },
-    ContainerCreated { container: ContainerId },
-    ContainerChanged { container: ContainerId },
+    ClusterCreated {
+        cluster: ClusterId,
+    },
+    EndpointCreated {
+        endpoint: EndpointId,
+    },
+    HostChanged {
+        host: HostId,
+    },
+    ImageRecorded {
+        image: ImageId,
+    },
+    ContainerCreated {
+        container: ContainerId,
+    },
+    ContainerChanged {
+        container: ContainerId,
+    },
     /// Each item of a `Place`, in order: taken, or why not.
-    Placed { items: Vec<Result<ContainerId, Rejection>> },
+    Placed {
+        items: Vec<Result<ContainerId, Rejection>>,
+    },
     /// How many of the facts changed anything.
-    Observed { changed: u32 },
+    Observed {
+        changed: u32,
+    },
 }
 
 /// The answer to one command, as it travels back from apply.

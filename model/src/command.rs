@@ -45,23 +45,53 @@ pub enum Principal {
 pub enum CommandBody {
     /// The first command of a cell; once applied, another is `Change::Nothing`.
     Bootstrap(Bootstrap),
-    CreateCluster { id: ClusterId, name: String, policy: ClusterPolicy },
-    CreateEndpoint { id: EndpointId, name: String, defaults: EndpointDefaults },
+    CreateCluster {
+        id: ClusterId,
+        name: String,
+        policy: ClusterPolicy,
+    },
+    CreateEndpoint {
+        id: EndpointId,
+        name: String,
+        defaults: EndpointDefaults,
+    },
     /// A node registered or its facts changed.
-    HostSeen { host: HostId, facts: Box<HostFacts> },
+    HostSeen {
+        host: HostId,
+        facts: Box<HostFacts>,
+    },
     /// A node has been silent past the timer.
-    HostSilent { host: HostId },
-    SetMaintenance { host: HostId, maintenance: bool },
+    HostSilent {
+        host: HostId,
+    },
+    SetMaintenance {
+        host: HostId,
+        maintenance: bool,
+    },
     RecordImage(Box<NewImage>),
     CreateContainer(Box<NewContainer>),
-    StartContainer { id: ContainerId },
+    StartContainer {
+        id: ContainerId,
+    },
     /// `order: None` takes signal and grace from the container's spec.
-    StopContainer { id: ContainerId, order: Option<StopOrder> },
+    StopContainer {
+        id: ContainerId,
+        order: Option<StopOrder>,
+    },
     /// `force` ends what runs.
-    RemoveContainer { id: ContainerId, force: bool },
+    RemoveContainer {
+        id: ContainerId,
+        force: bool,
+    },
     /// What the planner decided on the fleet as of `planned_at`; each item is checked again.
-    Place { planned_at: u64, items: Vec<PlaceItem> },
-    Observe { host: HostId, facts: Vec<Fact> },
+    Place {
+        planned_at: u64,
+        items: Vec<PlaceItem>,
+    },
+    Observe {
+        host: HostId,
+        facts: Vec<Fact>,
+    },
 }
 
 impl CommandBody {

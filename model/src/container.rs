@@ -10,6 +10,8 @@
 //!  any of them ── rm ──► Removing ── Discarded ──► gone
 //! ```
 //!
+//! A stop takes a waiting one back to `Created`, or back to `Exited` if it ran before.
+//!
 //! `Starting` and `Running` hold a charge of cpu and memory on their host; every state but
 //! `Pending` holds disk on its datastore.
 
@@ -46,20 +48,42 @@ impl ContainerVm {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VmState {
     /// Created by a client; no datastore chosen yet. `refused` says why the last plan found none.
-    Pending { refused: Option<Explanation> },
+    Pending {
+        refused: Option<Explanation>,
+    },
     /// On its datastore, never started or taken back before it started.
     Created,
     /// To be started; no host chosen yet. `refused` says why the last plan found none; `ended` is
     /// how its last run ended, if it ever ran: a stop takes it back there.
-    Waiting { refused: Option<Explanation>, ended: Option<Ended> },
+    Waiting {
+        refused: Option<Explanation>,
+        ended: Option<Ended>,
+    },
     /// Placed; its node has not yet said that the process runs.
-    Starting { host: HostId, charge: Resources, stop: Option<StopOrder> },
-    Running { host: HostId, charge: Resources, started_at: Timestamp, stop: Option<StopOrder> },
-    Exited { exit: Exit, started_at: Option<Timestamp>, finished_at: Timestamp },
+    Starting {
+        host: HostId,
+        charge: Resources,
+        stop: Option<StopOrder>,
+    },
+    Running {
+        host: HostId,
+        charge: Resources,
+        started_at: Timestamp,
+        stop: Option<StopOrder>,
+    },
+    Exited {
+        exit: Exit,
+        started_at: Option<Timestamp>,
+        finished_at: Timestamp,
+    },
     /// Its name is free again; `host`, if chosen, ends what runs and discards what is stored.
     /// `charge` is what it still holds there; `exit` is how its last run ended, for those who
     /// wait for it.
-    Removing { host: Option<HostId>, charge: Option<Resources>, exit: Option<Exit> },
+    Removing {
+        host: Option<HostId>,
+        charge: Option<Resources>,
+        exit: Option<Exit>,
+    },
 }
 
 impl VmState {

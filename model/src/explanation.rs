@@ -8,9 +8,7 @@ use std::fmt;
 
 /// The filters of placement, in the order in which they are asked. A host is counted under the
 /// first that refuses it.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
     Availability,
@@ -47,11 +45,22 @@ pub enum Refusal {
     Maintenance,
     OtherCluster,
     OtherHost,
-    CpuShort { needed: MilliCpus, free: MilliCpus },
-    MemoryShort { needed: Bytes, free: Bytes },
-    DiskShort { needed: Bytes, free: Bytes },
+    CpuShort {
+        needed: MilliCpus,
+        free: MilliCpus,
+    },
+    MemoryShort {
+        needed: Bytes,
+        free: Bytes,
+    },
+    DiskShort {
+        needed: Bytes,
+        free: Bytes,
+    },
     /// The host does not reach the datastore that it would need.
-    DatastoreUnreachable { datastore: DatastoreId },
+    DatastoreUnreachable {
+        datastore: DatastoreId,
+    },
     /// The host reaches no datastore at all.
     NoDatastore,
     /// The host reaches no datastore that holds the image.

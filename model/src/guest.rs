@@ -14,9 +14,10 @@
 //! A node process that comes back says hello with a new endpoint and gets `Ready` with the present
 //! [`Standing`], after what its predecessor had not taken; it must take repeated news as none.
 //!
-//! Stopping is the node's: it sends the stop signal, counts the grace and sends SIGKILL, then cuts the
-//! power. The agent has no timers of its own but one: it powers off by itself [`LINGER_SECONDS`] after
-//! an end that no node acknowledged; the exit is then found in the log's last record.
+//! Stopping is the node's: it sends the stop signal, counts the grace and sends SIGKILL, then cuts
+//! the power. The agent has no timers of its own but one: it powers off by itself
+//! [`LINGER_SECONDS`] after an end that no node acknowledged; the exit is then found in the log's
+//! last record.
 //!
 //! Output does not come this way: it is records on the log port, see `berth_wire::record`. The
 //! payload of its exit record is an encoded [`ExitStatus`].
@@ -98,9 +99,13 @@ pub enum GuestToHost {
     },
     StartFailed(StartFailure),
     /// The container's surroundings could not be made; the text says what and why.
-    SetupFailed { text: String },
+    SetupFailed {
+        text: String,
+    },
     /// Stdin may be sent up to this many bytes in all, counted over the container's life.
-    StdinCredit { upto: u64 },
+    StdinCredit {
+        upto: u64,
+    },
     Stats(Box<Sample>),
     /// The process ended, all output is in the log port, the disks are unmounted.
     Exited(ExitStatus),
@@ -124,7 +129,9 @@ pub enum Standing {
     Ending,
     Exited(ExitStatus),
     StartFailed(StartFailure),
-    SetupFailed { text: String },
+    SetupFailed {
+        text: String,
+    },
 }
 
 /// The process could not be started, in Docker's words.

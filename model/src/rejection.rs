@@ -49,9 +49,7 @@ pub enum Rejection {
 }
 
 /// Kinds of objects whose names are unique within an endpoint (containers) or the cell.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NameKind {
     Cluster,

@@ -21,7 +21,12 @@ pub const DATA_MAX: usize = 256 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamRequest {
     /// Output of one run from `from` until the run's end, and stdin if `stdin`.
-    Attach { container: ContainerId, epoch: Epoch, from: OutputFrom, stdin: bool },
+    Attach {
+        container: ContainerId,
+        epoch: Epoch,
+        from: OutputFrom,
+        stdin: bool,
+    },
     /// Output of all runs, oldest first.
     Logs {
         container: ContainerId,
@@ -36,12 +41,26 @@ pub enum StreamRequest {
         tail: Option<u64>,
     },
     /// A docker-archive or OCI tar follows as `Data`; its base disks are made on `datastore`.
-    LoadImages { datastore: DatastoreId },
+    LoadImages {
+        datastore: DatastoreId,
+    },
     /// To the container's main process.
-    Signal { container: ContainerId, epoch: Epoch, signal: u8 },
-    Resize { container: ContainerId, epoch: Epoch, rows: u16, columns: u16 },
+    Signal {
+        container: ContainerId,
+        epoch: Epoch,
+        signal: u8,
+    },
+    Resize {
+        container: ContainerId,
+        epoch: Epoch,
+        rows: u16,
+        columns: u16,
+    },
     /// One sample of what the guest uses.
-    Stats { container: ContainerId, epoch: Epoch },
+    Stats {
+        container: ContainerId,
+        epoch: Epoch,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +75,7 @@ pub enum OutputFrom {
 pub enum ToNode {
     Request(StreamRequest),
     /// Stdin of an attach, or the next piece of an archive.
-    Data(Vec<u8>),
+    Data(#[serde(with = "bytes")] Vec<u8>),
     /// No more data will come. For an attach: stdin is closed.
     Eof,
 }
@@ -65,9 +84,18 @@ pub enum ToNode {
 pub enum FromNode {
     Accepted,
     Refused(StreamRefusal),
-    Output { stream: OutputStream, time_ns: u64, data: Vec<u8> },
+    Output {
+        stream: OutputStream,
+        time_ns: u64,
+        #[serde(with = "bytes")]
+        data: Vec<u8>,
+    },
     /// How a load goes on.
-    Progress { layer: String, current: Bytes, total: Bytes },
+    Progress {
+        layer: String,
+        current: Bytes,
+        total: Bytes,
+    },
     /// An image is on the datastore, whole and checked; the caller records it in the fleet.
     Loaded(Box<LoadedImage>),
     Stats(Box<Sample>),
@@ -120,4 +148,32 @@ pub struct Sample {
     pub disk_written: Bytes,
     pub received: Bytes,
     pub sent: Bytes,
+}
+
+/// Bytes in one piece. The encoding is that of a list of bytes, without the walk over each of them.
+mod bytes {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+    use std::fmt;
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Whole;
+        impl Visitor<'_> for Whole {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+        }
+        deserializer.deserialize_byte_buf(Whole)
+    }
 }

@@ -125,9 +125,7 @@ impl fmt::Display for MilliCpus {
 }
 
 /// A ratio in thousandths: 1,000 is one, 2,500 is an overcommit of 2.5.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Permille(pub u32);
 

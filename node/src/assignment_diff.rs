@@ -35,17 +35,37 @@ pub enum Ending {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    Start { container: ContainerId, epoch: Epoch, datastore: DatastoreId, order: Box<RunOrder> },
-    Stop { container: ContainerId, order: StopOrder },
+    Start {
+        container: ContainerId,
+        epoch: Epoch,
+        datastore: DatastoreId,
+        order: Box<RunOrder>,
+    },
+    Stop {
+        container: ContainerId,
+        order: StopOrder,
+    },
     /// Take the power away.
-    Kill { container: ContainerId },
+    Kill {
+        container: ContainerId,
+    },
     /// Nothing of it runs: delete its directory.
-    Discard { container: ContainerId, datastore: DatastoreId },
+    Discard {
+        container: ContainerId,
+        datastore: DatastoreId,
+    },
     /// The control plane has not heard of this end, or has forgotten it.
-    ReportExit { container: ContainerId, epoch: Epoch },
-    ReportDiscarded { container: ContainerId },
+    ReportExit {
+        container: ContainerId,
+        epoch: Epoch,
+    },
+    ReportDiscarded {
+        container: ContainerId,
+    },
     /// It is over and nobody wants it: no need to remember.
-    Forget { container: ContainerId },
+    Forget {
+        container: ContainerId,
+    },
 }
 
 impl Step {
@@ -125,20 +145,14 @@ fn keep_running(
     }
 }
 
-fn discard(
-    container: ContainerId,
-    local: Option<&Local>,
-    datastore: DatastoreId,
-) -> Option<Step> {
+fn discard(container: ContainerId, local: Option<&Local>, datastore: DatastoreId) -> Option<Step> {
     match local {
         None | Some(Local::Ended { .. }) => Some(Step::Discard { container, datastore }),
         Some(Local::Run { ending: Ending::NotAsked | Ending::Stopping(_), .. }) => {
             Some(Step::Kill { container })
         }
         Some(Local::Run { ending: Ending::Killed, .. } | Local::Discarding) => None,
-        Some(Local::Discarded { told }) => {
-            (!told).then_some(Step::ReportDiscarded { container })
-        }
+        Some(Local::Discarded { told }) => (!told).then_some(Step::ReportDiscarded { container }),
     }
 }
 

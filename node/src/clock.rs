@@ -7,7 +7,10 @@ use berth_model::Timestamp;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The time of day on this host.
-#[expect(clippy::disallowed_methods, reason = "facts carry the host's clock, and it is read here alone")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "facts carry the host's clock, and it is read here alone"
+)]
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

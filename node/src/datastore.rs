@@ -338,8 +338,9 @@ fn make_marker(options: &DatastoreOptions) -> Result<Marker, DatastoreError> {
                 .map_err(|source| trouble(options, "write the marker of", source))?;
             Ok(ours)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read_marker(options)?
-            .ok_or_else(|| trouble(options, "read the marker of", error)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            read_marker(options)?.ok_or_else(|| trouble(options, "read the marker of", error))
+        }
         Err(source) => Err(trouble(options, "write the marker of", source)),
     }
 }

@@ -5,6 +5,8 @@
 //! the machine; a directory that is missing is reported when it is first used.
 
 use crate::datastore::DatastoreOptions;
+use crate::hypervisor::Deadlines;
+use crate::hypervisor::qemu::AcceleratorChoice;
 use berth_model::{Bytes, HostId, MilliCpus};
 use berth_wire::tls::TlsFiles;
 use serde::{Deserialize, Serialize};
@@ -12,10 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// The longest path of a run directory in bytes: sockets lie two levels below it, and the kernel takes
-/// paths of sockets up to 107 bytes.
-pub const RUN_DIRECTORY_MAX: usize = 255;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,10 +49,16 @@ pub struct Options {
     pub qemu: PathBuf,
     #[serde(default = "default_qemu_img")]
     pub qemu_img: PathBuf,
+    #[serde(default = "default_mkfs")]
+    pub mkfs: PathBuf,
     #[serde(default = "default_sqfstar")]
     pub sqfstar: PathBuf,
     #[serde(default)]
     pub hypervisor: HypervisorKind,
+    #[serde(default)]
+    pub accelerator: AcceleratorChoice,
+    #[serde(default)]
+    pub deadlines: DeadlineOptions,
     #[serde(default)]
     pub capacity: CapacityOptions,
     #[serde(default)]
@@ -122,11 +126,50 @@ impl Default for ReserveOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GuestEgress {
-    /// Everything that the host reaches, its own loopback included.
+    /// Everything that the host reaches, its own loopback included. Right where the host is a machine
+    /// or a network namespace of its own.
     Allow,
-    /// Everything but the host's own loopback.
+    /// Nothing of the host's own loopback. QEMU's user network cannot leave out that alone, so no
+    /// packet leaves the host at all.
     #[default]
     LoopbackProtected,
+}
+
+/// How long the parts of a container VM's life may take, in seconds, each 1 to 3,600.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadlineOptions {
+    /// From the hypervisor's start to the agent's first word.
+    pub boot_seconds: u64,
+    /// From there to the process running.
+    pub setup_seconds: u64,
+    /// From SIGKILL to the process's end.
+    pub end_seconds: u64,
+    /// Silence of an agent whose machine executes.
+    pub silence_seconds: u64,
+}
+
+impl Default for DeadlineOptions {
+    fn default() -> Self {
+        let Deadlines { boot, setup, end, silence } = Deadlines::default();
+        Self {
+            boot_seconds: boot.as_secs(),
+            setup_seconds: setup.as_secs(),
+            end_seconds: end.as_secs(),
+            silence_seconds: silence.as_secs(),
+        }
+    }
+}
+
+impl DeadlineOptions {
+    fn deadlines(&self) -> Deadlines {
+        Deadlines {
+            boot: Duration::from_secs(self.boot_seconds),
+            setup: Duration::from_secs(self.setup_seconds),
+            end: Duration::from_secs(self.end_seconds),
+            silence: Duration::from_secs(self.silence_seconds),
+        }
+    }
 }
 
 /// Bounds on what others make this node do.
@@ -139,11 +182,13 @@ pub struct Limits {
     pub image_loads: usize,
     /// Size of one archive, and of its content when it is compressed, in MiB.
     pub archive_mib: u64,
+    /// Output that one run may leave on its datastore, in MiB.
+    pub log_mib: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { streams: 1024, image_loads: 2, archive_mib: 64 << 10 }
+        Self { streams: 1024, image_loads: 2, archive_mib: 64 << 10, log_mib: 1024 }
     }
 }
 
@@ -166,8 +211,11 @@ pub struct Settings {
     pub assets_directory: PathBuf,
     pub qemu: PathBuf,
     pub qemu_img: PathBuf,
+    pub mkfs: PathBuf,
     pub sqfstar: PathBuf,
     pub hypervisor: HypervisorKind,
+    pub accelerator: AcceleratorChoice,
+    pub deadlines: Deadlines,
     pub cpu: Option<MilliCpus>,
     pub memory: Option<Bytes>,
     pub reserve_cpu: MilliCpus,
@@ -199,10 +247,6 @@ impl Options {
             ("assets_directory", &self.assets_directory),
         ] {
             absolute(option, path)?;
-        }
-        if self.run_directory.as_os_str().len() > RUN_DIRECTORY_MAX {
-            let shown = self.run_directory.display().to_string();
-            return refuse("run_directory", &shown, "the path is at most 255 bytes long");
         }
         self.check_datastores()?;
         if let Some(advertised) = &self.stream_advertise {
@@ -245,6 +289,15 @@ impl Options {
         between("limits.streams", limits.streams as u64, 1, 65_536, "it is 1 to 65,536")?;
         between("limits.image_loads", limits.image_loads as u64, 1, 64, "it is 1 to 64")?;
         between("limits.archive_mib", limits.archive_mib, 1, 1 << 24, "it is 1 to 16,777,216")?;
+        between("limits.log_mib", limits.log_mib, 1, 1 << 24, "it is 1 to 16,777,216")?;
+        for (option, seconds) in [
+            ("deadlines.boot_seconds", self.deadlines.boot_seconds),
+            ("deadlines.setup_seconds", self.deadlines.setup_seconds),
+            ("deadlines.end_seconds", self.deadlines.end_seconds),
+            ("deadlines.silence_seconds", self.deadlines.silence_seconds),
+        ] {
+            between(option, seconds, 1, 3600, "it is 1 to 3,600")?;
+        }
         if let Some(cpu) = self.capacity.cpu_milli {
             let rule = "it is 1 to 4,096,000 and above the reserve";
             let low = self.reserve.cpu_milli.saturating_add(1);
@@ -275,8 +328,11 @@ impl Options {
             assets_directory: self.assets_directory,
             qemu: self.qemu,
             qemu_img: self.qemu_img,
+            mkfs: self.mkfs,
             sqfstar: self.sqfstar,
             hypervisor: self.hypervisor,
+            accelerator: self.accelerator,
+            deadlines: self.deadlines.deadlines(),
             cpu: self.capacity.cpu_milli.map(MilliCpus),
             memory: self.capacity.memory_mib.map(Bytes::mib),
             reserve_cpu: MilliCpus(self.reserve.cpu_milli),
@@ -287,15 +343,16 @@ impl Options {
     }
 }
 
-/// How long a part of the node waits for another before it says that it is stuck.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-
 fn default_qemu() -> PathBuf {
     PathBuf::from("qemu-system-x86_64")
 }
 
 fn default_qemu_img() -> PathBuf {
     PathBuf::from("qemu-img")
+}
+
+fn default_mkfs() -> PathBuf {
+    PathBuf::from("mkfs.ext4")
 }
 
 fn default_sqfstar() -> PathBuf {
@@ -317,7 +374,8 @@ pub(crate) fn word(option: &'static str, text: &str) -> Result<(), OptionsError>
     if first && text.len() <= 63 && text.chars().all(allowed) {
         return Ok(());
     }
-    let rule = "it is 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first";
+    let rule =
+        "it is 1 to 63 letters, digits, dots, dashes and underscores, a letter or digit first";
     refuse(option, text, rule)
 }
 

@@ -1,7 +1,7 @@
 //! What the rest of the process holds of a replica.
 //!
-//! Promises: nothing here blocks a thread; every call ends by its deadline. A command that is not known
-//! to have failed is `Unknown`, never reported as refused.
+//! Promises: nothing here blocks a thread; every call ends by its deadline. A command that is not
+//! known to have failed is `Unknown`, never reported as refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,7 +58,8 @@ pub enum ReadError {
     Stopped,
 }
 
-/// A replica's inbox: never blocks; from outside bounded by a count, for the loop has one channel only.
+/// A replica's inbox: never blocks; from outside bounded by a count, for the loop has one channel
+/// only.
 #[derive(Clone)]
 pub(crate) struct Inbox {
     queue: Sender<Input>,
@@ -128,7 +129,8 @@ impl ReplicaHandle {
         self.propose_in(command, deadline, false).await
     }
 
-    /// As [`Self::propose`], before all others and with room kept free: for fencing and node reports.
+    /// As [`Self::propose`], before all others and with room kept free: for fencing and node
+    /// reports.
     pub async fn propose_urgent(
         &self,
         command: Vec<u8>,
@@ -137,8 +139,8 @@ impl ReplicaHandle {
         self.propose_in(command, deadline, true).await
     }
 
-    /// Waits until this replica has applied everything that any replica had acknowledged when this was
-    /// called; answers that index.
+    /// Waits until this replica has applied everything that any replica had acknowledged when this
+    /// was called; answers that index.
     pub async fn read_index(&self, deadline: Duration) -> Result<u64, ReadError> {
         let (reply, answer) = oneshot::channel();
         let read = Read { deadline: clock::now() + deadline, reply };

@@ -1,17 +1,18 @@
-//! A replicated log of opaque bytes: raft-rs for consensus, raft-engine for the disk, mutual TLS between
-//! replicas.
+//! A replicated log of opaque bytes: raft-rs for consensus, raft-engine for the disk, mutual TLS
+//! between replicas.
 //!
-//! Promises: a command that was acknowledged is on the disks of a quorum and applied in the same order
-//! everywhere; a read index is linearizable on every replica; a replica whose disk failed or whose state
-//! differs ends instead of going on.
-//! Does not: know what the bytes mean, deduplicate commands (whoever retries an `Unknown` needs a key in
-//! its state machine), or change the group's members yet.
+//! Promises: a command that was acknowledged is on the disks of a quorum and applied in the same
+//! order everywhere; a read index is linearizable on every replica; a replica whose disk failed or
+//! whose state differs ends instead of going on.
+//! Does not: know what the bytes mean, deduplicate commands (whoever retries an `Unknown` needs a
+//! key in its state machine), or change the group's members yet.
 //!
-//! Threads of one replica: `raft` owns consensus and state machine (`core`), `raft-log` writes and syncs
-//! (`log::writer`), `raft-net` has the links (`net`), and one more while a snapshot is written.
+//! Threads of one replica: `raft` owns consensus and state machine (`core`), `raft-log` writes and
+//! syncs (`log::writer`), `raft-net` has the links (`net`), and one more while a snapshot is
+//! written.
 //!
-//! A replica's directory is its vote and its word: one whose directory was lost must not come back under
-//! the same id, for it may have acknowledged what it no longer has.
+//! A replica's directory is its vote and its word: one whose directory was lost must not come back
+//! under the same id, for it may have acknowledged what it no longer has.
 
 mod batch;
 mod clock;

@@ -44,10 +44,21 @@ pub(crate) enum PeerMessage {
     Pulse,
     Raft(RaftMessage),
     /// Asks the leader to propose a command.
-    Propose { request: u64, urgent: bool, deadline_ms: u64, command: Blob },
-    Proposed { request: u64, outcome: Outcome },
+    Propose {
+        request: u64,
+        urgent: bool,
+        deadline_ms: u64,
+        command: Blob,
+    },
+    Proposed {
+        request: u64,
+        outcome: Outcome,
+    },
     /// The leader's hash of its state after `index`.
-    StateHash { index: u64, hash: u64 },
+    StateHash {
+        index: u64,
+        hash: u64,
+    },
 }
 
 impl PeerMessage {
@@ -70,7 +81,10 @@ impl PeerMessage {
 /// What became of a command that was passed on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Outcome {
-    Applied { index: u64, answer: Blob },
+    Applied {
+        index: u64,
+        answer: Blob,
+    },
     /// It was not proposed: the receiver does not lead, or is handing over.
     NotLeader,
     Full,
@@ -98,7 +112,8 @@ pub(crate) struct RaftMessage {
     priority: i64,
 }
 
-/// Kinds that may travel. raft-rs's local kinds and its own forwarding of proposals are not among them.
+/// Kinds that may travel. raft-rs's local kinds and its own forwarding of proposals are not among
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Append,
@@ -340,12 +355,8 @@ mod tests {
     use super::*;
 
     fn append() -> Message {
-        let entry = |index| Entry {
-            index,
-            term: 3,
-            data: Bytes::from_static(b"data"),
-            ..Entry::default()
-        };
+        let entry =
+            |index| Entry { index, term: 3, data: Bytes::from_static(b"data"), ..Entry::default() };
         let mut message = Message {
             from: 1,
             to: 2,
@@ -402,6 +413,20 @@ mod tests {
             Refused::EmptyRead
         );
         assert_eq!(refused(|m| m.set_msg_type(MessageType::MsgSnapshot)), Refused::EmptySnapshot);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_of_a_peer_are_messages_or_an_error(bytes: Vec<u8>) {
+            if let Ok(messages) = berth_wire::codec::decode::<Vec<PeerMessage>>(&bytes, 1 << 20) {
+                for message in messages {
+                    if let PeerMessage::Raft(message) = message {
+                        // Only that it answers.
+                        let _ = message.into_raft(1, 2);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -12,9 +12,9 @@ pub type ReplicaId = u64;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub id: ReplicaId,
-    /// Every voter of the group and where it listens for the others, this replica too. A group starts
-    /// with the same list on every replica; the list is kept in the log, and another list later is
-    /// refused, for membership does not change yet.
+    /// Every voter of the group and where it listens for the others, this replica too. A group
+    /// starts with the same list on every replica; the list is kept in the log, and another list
+    /// later is refused, for membership does not change yet.
     pub peers: BTreeMap<ReplicaId, SocketAddr>,
     pub listen: SocketAddr,
     /// Holds the log and the snapshots of this replica alone.
@@ -37,8 +37,8 @@ pub struct Options {
     pub log_file_bytes: u64,
     /// Old log files are cleared once the log is larger than this, in bytes.
     pub log_purge_bytes: u64,
-    /// Log files that are written with zeros ahead of time, in bytes; 0 for none. An append into such a
-    /// file needs no file system metadata, which makes its fsync several times faster.
+    /// Log files that are written with zeros ahead of time, in bytes; 0 for none. An append into
+    /// such a file needs no file system metadata, which makes its fsync several times faster.
     pub log_prefill_bytes: u64,
 }
 

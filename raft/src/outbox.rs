@@ -1,7 +1,8 @@
 //! Where messages to other replicas go: a bounded queue per peer, emptied by that peer's link.
 //!
-//! Promises: sending never waits. A message to a peer without a link, or with a full queue, is dropped,
-//! which Raft allows. Does not: keep messages for a peer that comes back; they would be old.
+//! Promises: sending never waits. A message to a peer without a link, or with a full queue, is
+//! dropped, which Raft allows. Does not: keep messages for a peer that comes back; they would be
+//! old.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

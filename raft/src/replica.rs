@@ -1,12 +1,13 @@
 //! Starting a replica: from its files to its running threads.
 //!
 //! ```text
-//!   log state ─► snapshot it names ─► machine.restore ─► entries behind it are applied again by raft
+//!   log state ─► snapshot it names ─► machine.restore ─► raft applies the entries behind it again
 //! ```
 //!
-//! Promises: a directory of another cell, replica or group is refused, and so is a damaged one; nothing
-//! is guessed. What is told to raft as applied is exactly what the restored snapshot holds.
+//! Promises: a directory of another cell, replica or group is refused, and so is a damaged one;
+//! nothing is guessed. What is told to raft as applied is exactly what the restored snapshot holds.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -49,8 +50,9 @@ pub enum StartError {
          replica id as its id"
     )]
     Identity { found: Identity, id: ReplicaId },
-    #[error("cannot create {path}")]
+    #[error("cannot {verb} {path}")]
     Directory {
+        verb: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -60,8 +62,8 @@ pub enum StartError {
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     #[error(
-        "log belongs to replica {found} of cell {found_cell}, not to {expected} of {expected_cell}; \
-         choose the right directory"
+        "log belongs to replica {found} of cell {found_cell}, not to {expected} of \
+         {expected_cell}; choose the right directory"
     )]
     ForeignLog { found: ReplicaId, found_cell: String, expected: ReplicaId, expected_cell: String },
     #[error(
@@ -134,9 +136,22 @@ fn check_identity(options: &Options, tls: &Tls) -> Result<(), StartError> {
 
 fn open_log(options: &Options) -> Result<Arc<dyn LogStore>, StartError> {
     let path = options.directory.join("log");
-    std::fs::create_dir_all(&path)
-        .map_err(|source| StartError::Directory { path: path.clone(), source })?;
-    Ok(Arc::new(EngineLog::open(&path, options)?))
+    std::fs::create_dir_all(&path).map_err(|source| StartError::Directory {
+        verb: "create",
+        path: path.clone(),
+        source,
+    })?;
+    let log = EngineLog::open(&path, options)?;
+    // raft-engine syncs its directory when it changes files, not for the first one. A vote must not
+    // be lost because the name of its file was.
+    let own = options.directory.as_path();
+    let parent = own.parent().filter(|parent| !parent.as_os_str().is_empty());
+    for path in [Some(path.as_path()), Some(own), parent].into_iter().flatten() {
+        File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| {
+            StartError::Directory { verb: "sync", path: path.to_owned(), source }
+        })?;
+    }
+    Ok(Arc::new(log))
 }
 
 struct Start<M> {
@@ -157,8 +172,8 @@ impl<M: StateMachine> Start<M> {
         let storage = RaftStorage::open(self.log.clone(), &durable, last)?;
         let node = RawNode::new(&self.config(applied), storage, &slog_bridge::logger())?;
         let address = self.options.listen;
-        let listener = TcpListener::bind(address)
-            .map_err(|source| StartError::Listen { address, source })?;
+        let listener =
+            TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
         self.launch(node, durable, snapshots, Progress::new(applied, applied_ms), listener)
     }
 
@@ -256,8 +271,7 @@ impl<M: StateMachine> Start<M> {
             metrics: metrics.clone(),
             receiving: Arc::new(AtomicBool::new(false)),
         };
-        let net =
-            Net::start(context, listener, queues, to_send).map_err(StartError::Thread)?;
+        let net = Net::start(context, listener, queues, to_send).map_err(StartError::Thread)?;
         let persisted = {
             let own = own.clone();
             Box::new(move |number| {

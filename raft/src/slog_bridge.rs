@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-/// A logger for raft-rs. Its own `info` lines are our `debug`: an election is told once, by the loop.
+/// A logger for raft-rs. Its own `info` lines are our `debug`: an election is told once, by the
+/// loop.
 pub(crate) fn logger() -> slog::Logger {
     slog::Logger::root(slog::Fuse(Bridge), slog::o!())
 }
@@ -13,7 +14,11 @@ impl slog::Drain for Bridge {
     type Ok = ();
     type Err = slog::Never;
 
-    fn log(&self, record: &slog::Record<'_>, values: &slog::OwnedKVList) -> Result<(), slog::Never> {
+    fn log(
+        &self,
+        record: &slog::Record<'_>,
+        values: &slog::OwnedKVList,
+    ) -> Result<(), slog::Never> {
         if !self.is_enabled(record.level()) {
             return Ok(());
         }

@@ -4,9 +4,9 @@
 //! header length u32 | header in its envelope | state machine's bytes
 //! ```
 //!
-//! Promises: a file under its final name is whole and synced, for it is written aside and renamed; its
-//! bytes are checked against the header's checksum whenever they are read. Which file counts is said by
-//! the log's state, never by what lies in the directory.
+//! Promises: a file under its final name is whole and synced, for it is written aside and renamed;
+//! its bytes are checked against the header's checksum whenever they are read. Which file counts is
+//! said by the log's state, never by what lies in the directory.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -112,7 +112,10 @@ impl Snapshots {
         for path in entries.flatten().map(|entry| entry.path()) {
             let is_snapshot = path.extension().is_some_and(|extension| extension == "snapshot");
             // Names sort as indexes do. What cannot be removed now is at the next start.
-            if is_snapshot && path < keep && let Err(error) = fs::remove_file(&path) {
+            if is_snapshot
+                && path < keep
+                && let Err(error) = fs::remove_file(&path)
+            {
                 tracing::warn!(path = %path.display(), %error, "old snapshot stays");
             }
         }

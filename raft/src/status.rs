@@ -32,8 +32,8 @@ pub struct Status {
     pub leader: Option<ReplicaId>,
     pub commit: u64,
     pub applied: u64,
-    /// This replica leads and has applied everything that was committed under earlier leaders. Before
-    /// that its state may be old, so nothing may be decided on it.
+    /// This replica leads and has applied everything that was committed under earlier leaders.
+    /// Before that its state may be old, so nothing may be decided on it.
     pub settled: bool,
 }
 
@@ -42,8 +42,8 @@ pub struct Status {
 pub enum StopReason {
     /// It was asked to.
     Asked,
-    /// Its state after `index` is another than the leader's. Its disk must not be used again: remove the
-    /// directory only after the other replicas have been checked.
+    /// Its state after `index` is another than the leader's. Its disk must not be used again:
+    /// remove the directory only after the other replicas have been checked.
     Diverged { index: u64 },
     /// The leader knows that this replica stored entries which are not on its disk any more.
     LostLog { last: u64, acknowledged: u64 },

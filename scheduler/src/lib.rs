@@ -8,11 +8,18 @@
 //! Promises: whatever [`Scheduler::submit`] acknowledged is in the log of a majority; every replica
 //! at one index holds the same [`Fleet`]. Does not: speak HTTP, nor read configuration files.
 
-// pub mod actor;
+pub mod actor;
 pub mod assignment;
 pub mod fleet;
 pub mod liveness;
-// pub mod options;
+pub mod options;
 pub mod placement;
 pub mod planner;
 
+pub use actor::handle::{
+    Accepted, Consistency, ReadError, Reading, Request, Scheduler, SubmitError,
+};
+pub use actor::start::{StartError, start};
+pub use fleet::Fleet;
+pub use options::{BootstrapOptions, Options, OptionsError};
+pub use placement::Placement;

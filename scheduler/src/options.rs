@@ -61,8 +61,7 @@ impl Options {
         if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.silent_after) {
             return Err(OptionsError::SilentAfter(self.silent_after));
         }
-        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&self.propose_timeout)
-        {
+        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&self.propose_timeout) {
             return Err(OptionsError::ProposeTimeout(self.propose_timeout));
         }
         if self.bootstrap.clusters.is_empty() {

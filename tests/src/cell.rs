@@ -69,8 +69,8 @@ impl Cell {
     /// The file that says which processes the cell has.
     pub fn description(&self) -> Value {
         let path = self.state.path().join("cell.json");
-        let text = std::fs::read_to_string(&path)
-            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         serde_json::from_str(&text).expect("cell.json is JSON")
     }
 

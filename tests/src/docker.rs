@@ -95,11 +95,8 @@ pub fn finish(mut child: Child, what: &str) -> Outcome {
         let bytes = reader.map(|r| r.join().expect("a reader ends with its pipe"));
         String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
     };
-    let outcome = Outcome {
-        code: status.and_then(|s| s.code()),
-        stdout: text(stdout),
-        stderr: text(stderr),
-    };
+    let outcome =
+        Outcome { code: status.and_then(|s| s.code()), stdout: text(stdout), stderr: text(stderr) };
     assert!(status.is_some(), "{what}: still running after 120 s: {outcome:?}");
     outcome
 }

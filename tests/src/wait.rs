@@ -12,7 +12,11 @@ pub fn now() -> Instant {
 ///
 /// # Panics
 /// After `limit`, with `what` and the last reason that `condition` gave.
-pub fn until<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
+pub fn until<T>(
+    limit: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Result<T, String>,
+) -> T {
     let deadline = now() + limit;
     loop {
         match condition() {

@@ -41,8 +41,9 @@ fn docker_runs_containers_as_virtual_machines_on_three_hosts() {
 
 fn a_container_has_its_own_kernel(docker: &Docker) {
     claim("uname -r prints the guest's kernel");
-    let assets = std::fs::read_to_string(format!("{}/assets.json", from_environment("BERTH_ASSETS")))
-        .expect("assets.json beside the guest's kernel");
+    let assets =
+        std::fs::read_to_string(format!("{}/assets.json", from_environment("BERTH_ASSETS")))
+            .expect("assets.json beside the guest's kernel");
     let assets: Value = serde_json::from_str(&assets).expect("assets.json is JSON");
     let kernel = docker.ok(&["run", "--rm", "busybox", "uname", "-r"]);
     assert_eq!(Some(kernel.as_str()), assets["kernel_release"].as_str());
@@ -80,8 +81,25 @@ fn options_of_run_are_honoured(docker: &Docker) {
     claim("-e, -w, -u, --entrypoint, --hostname, -m, --cpus are honoured");
     let script = "echo $GREETING; pwd; id -u; hostname; cat /sys/fs/cgroup/memory.max; nproc";
     let out = docker.ok(&[
-        "run", "--rm", "-e", "GREETING=hello", "-w", "/tmp", "-u", "nobody", "--hostname", "ship",
-        "-m", "96m", "--cpus", "2", "--entrypoint", "sh", "busybox", "-c", script,
+        "run",
+        "--rm",
+        "-e",
+        "GREETING=hello",
+        "-w",
+        "/tmp",
+        "-u",
+        "nobody",
+        "--hostname",
+        "ship",
+        "-m",
+        "96m",
+        "--cpus",
+        "2",
+        "--entrypoint",
+        "sh",
+        "busybox",
+        "-c",
+        script,
     ]);
     let want = format!("hello\n/tmp\n65534\nship\n{}\n2", 96 << 20);
     assert_eq!(out, want);

@@ -47,7 +47,8 @@ fn a_killed_leader_costs_no_acknowledged_container_and_doubles_none() {
     acknowledged.insert(("runs".to_owned(), run));
 
     for replica in 1..=3 {
-        let listed = cell.docker(replica).ok(&["ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}}"]);
+        let listed =
+            cell.docker(replica).ok(&["ps", "-a", "--no-trunc", "--format", "{{.Names}} {{.ID}}"]);
         let mut seen = BTreeSet::new();
         for line in listed.lines() {
             let (name, id) = line.split_once(' ').expect("a name and an id");

@@ -1,7 +1,8 @@
 //! Encoding of our own types: bincode in its standard configuration, with limits.
 //!
-//! Promises: what is decoded was wholly consumed; input over the caller's limit is refused before it is
-//! looked at; a length prefix that lies cannot make us allocate much more than the input is long.
+//! Promises: what is decoded was wholly consumed; input over the caller's limit is refused before
+//! it is looked at; a length prefix that lies cannot make us allocate much more than the input is
+//! long.
 //! Does not: carry a version. What is stored goes into an [`crate::envelope`], a link opens with a
 //! [`crate::hello`].
 
@@ -39,8 +40,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Code
     Ok(value)
 }
 
-/// bincode takes its bound on claimed memory as a constant, so there are rungs. One byte of input may
-/// rightly claim up to 16 bytes (a small `u128`), hence the factor.
+/// bincode takes its bound on claimed memory as a constant, so there are rungs. One byte of input
+/// may rightly claim up to 16 bytes (a small `u128`), hence the factor.
 fn decode_bounded<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
     const SMALL: usize = 256 << 10;
     const MIDDLE: usize = 64 << 20;
@@ -105,6 +106,17 @@ mod tests {
         assert!(matches!(decode::<String>(&bytes, 100), Err(CodecError::Malformed(_))));
         bytes[1..].copy_from_slice(&(1u64 << 40).to_le_bytes());
         assert!(matches!(decode::<Vec<u64>>(&bytes, 100), Err(CodecError::Malformed(_))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_value_or_an_error(bytes: Vec<u8>) {
+            if let Ok(value) = decode::<Sample>(&bytes, 1000) {
+                // bincode accepts a number in more spellings than one; the value is what counts.
+                proptest::prop_assert_eq!(decode::<Sample>(&encode(&value), 1000).unwrap(), value);
+            }
+            proptest::prop_assert!(decode::<Vec<Vec<String>>>(&bytes, 0).is_err() || bytes.is_empty());
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! The envelope around everything that is stored: which format, which version of it, and a checksum.
+//! The envelope around everything that is stored: which format, which version of it, and a
+//! checksum.
 //!
 //! ```text
-//! format u16 | version u16 | crc32 u32 (of format, version and payload) | payload     little-endian
+//! format u16 | version u16 | crc32 u32 of format, version and payload | payload   little-endian
 //! ```
 //!
-//! Promises: bytes of another format, of a version that the reader does not know, or damaged ones are an
-//! error and never half understood. Does not: know any format; each owner of one keeps its number and a
-//! frozen module per version.
+//! Promises: bytes of another format, of a version that the reader does not know, or damaged ones
+//! are an error and never half understood. Does not: know any format; each owner of one keeps its
+//! number and a frozen module per version.
 
 use std::ops::RangeInclusive;
 
@@ -24,8 +25,8 @@ pub enum EnvelopeError {
     #[error("stored record has format {found}, expected {expected}; this is another kind of file")]
     WrongFormat { found: u16, expected: u16 },
     #[error(
-        "stored record has version {found} of format {format}, this build reads {minimum} to {maximum}; \
-         run the release that wrote it or a newer one"
+        "stored record has version {found} of format {format}, this build reads {minimum} to \
+         {maximum}; run the release that wrote it or a newer one"
     )]
     UnknownVersion { format: u16, found: u16, minimum: u16, maximum: u16 },
     #[error(

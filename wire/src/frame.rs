@@ -4,8 +4,9 @@
 //! length u32 | payload | crc32 u32 (of length and payload)       little-endian
 //! ```
 //!
-//! Promises: a frame over the link's limit is refused from its header, before its payload is buffered; a
-//! damaged frame is an error and ends the stream, for after it the borders of frames are unknown.
+//! Promises: a frame over the link's limit is refused from its header, before its payload is
+//! buffered; a damaged frame is an error and ends the stream, for after it the borders of frames
+//! are unknown.
 //! Does no IO.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -114,6 +115,25 @@ mod tests {
             }
             assert_eq!(out, payloads, "in steps of {step}");
             assert!(decoder.is_empty());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_frames_within_the_limit_or_an_error(
+            bytes: Vec<u8>, limit in 0usize..64, step in 1usize..16,
+        ) {
+            let mut decoder = FrameDecoder::new(limit);
+            'stream: for piece in bytes.chunks(step) {
+                decoder.push(piece);
+                loop {
+                    match decoder.next() {
+                        Ok(Some(payload)) => proptest::prop_assert!(payload.len() <= limit),
+                        Ok(None) => break,
+                        Err(_) => break 'stream,
+                    }
+                }
+            }
         }
     }
 

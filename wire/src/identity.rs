@@ -147,6 +147,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_spelling_that_is_accepted_is_the_only_one(text in "(berth://)?[a-z0-9/.%-]{0,40}") {
+            if let Ok(identity) = text.parse::<Identity>() {
+                proptest::prop_assert_eq!(identity.to_string(), text);
+            }
+        }
+    }
+
     #[test]
     fn loose_spellings_are_refused() {
         for text in [

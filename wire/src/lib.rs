@@ -1,8 +1,8 @@
 //! Framing, versioned encoding, limits and TLS of every link between our processes.
 //!
-//! `codec`, `envelope`, `frame` and `hello` are pure. Feature `tls` adds sockets: `tls` and `link` are
-//! mutual TLS with typed messages, `identity` is who stands behind a certificate, `pki` is the cell's
-//! certificate authority. The guest agent builds without that feature.
+//! `codec`, `envelope`, `frame` and `hello` are pure. Feature `tls` adds sockets: `tls` and `link`
+//! are mutual TLS with typed messages, `identity` is who stands behind a certificate, `pki` is the
+//! cell's certificate authority. The guest agent builds without that feature.
 
 pub mod channel;
 pub mod codec;

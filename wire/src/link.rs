@@ -1,9 +1,10 @@
 //! A link: typed messages in frames over mutual TLS, opened by a Hello.
 //!
-//! Promises: `receive` may be cancelled and called again without losing a message; a link that the peer
-//! closed in order ends with `None`, one that was cut ends with an error. Messages over the link's limit
-//! are refused on both sides.
-//! Does not: retry, reconnect or queue. A cancelled `send` may have written half a frame: drop the link.
+//! Promises: `receive` may be cancelled and called again without losing a message; a link that the
+//! peer closed in order ends with `None`, one that was cut ends with an error. Messages over the
+//! link's limit are refused on both sides.
+//! Does not: retry, reconnect or queue. A cancelled `send` may have written half a frame: drop the
+//! link.
 
 use std::io;
 use std::time::Duration;

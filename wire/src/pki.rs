@@ -1,8 +1,8 @@
 //! The certificate authority of a cell.
 //!
-//! Promises: every certificate names one identity as a URI, plus the DNS names and addresses that other
-//! programs (curl, Prometheus) check; keys are readable by their owner alone; an authority is never
-//! overwritten. Does not: revoke or renew by itself; issue again and restart the process.
+//! Promises: every certificate names one identity as a URI, plus the DNS names and addresses that
+//! other programs (curl, Prometheus) check; keys are readable by their owner alone; an authority is
+//! never overwritten. Does not: revoke or renew by itself; issue again and restart the process.
 
 use std::fs;
 use std::io::{self, Write};
@@ -110,7 +110,8 @@ impl Authority {
         &self.certificate_pem
     }
 
-    /// Issues a certificate; `names` are DNS names and addresses. Answers certificate and key in PEM.
+    /// Issues a certificate; `names` are DNS names and addresses. Answers certificate and key in
+    /// PEM.
     pub fn issue(&self, identity: &Identity, names: &[&str]) -> Result<(String, String), PkiError> {
         if identity.cell != self.cell {
             let ours = self.cell.clone();

@@ -4,14 +4,14 @@
 //! ```text
 //! magic u32 | stream u8 | 0 u8 x3 | length u32 | sequence u64 | time_ns u64 | crc32 u32 | payload
 //! ```
-//! All little-endian; the checksum covers everything after the magic but itself. Sequence numbers rise by
-//! one over all streams of a log, so a hole shows.
+//! All little-endian; the checksum covers everything after the magic but itself. Sequence numbers
+//! rise by one over all streams of a log, so a hole shows.
 //!
-//! Promises: a [`RecordReader`] may start at any border of records; a torn tail (the VM died, or the file
-//! still grows) is not an error but simply not yet a record; whatever else is no record ends the log
-//! with an error that says where and why, for the guest is not trusted. It never panics and holds at most
-//! one record beside what was pushed last.
-//! Does not: resynchronise behind damage, know what a payload means, or do IO.
+//! Promises: a [`RecordReader`] may start at any border of records; a torn tail (the VM died, or
+//! the file still grows) is not an error but simply not yet a record; whatever else is no record
+//! ends the log with an error that says where and why, for the guest is not trusted. It never
+//! panics and holds at most one record beside what was pushed last. Does not: resynchronise behind
+//! damage, know what a payload means, or do IO.
 
 pub const HEADER: usize = 32;
 /// Largest payload of one record, in bytes.

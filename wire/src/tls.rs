@@ -1,8 +1,9 @@
 //! Mutual TLS between our processes.
 //!
-//! Promises: TLS 1.3 only; both sides show a certificate of the cell's authority; a peer is known by the
-//! cell, role and id in its certificate and never by its address or DNS name, for addresses change and
-//! names can be spoofed. Sessions are never resumed, so every connection is verified in full.
+//! Promises: TLS 1.3 only; both sides show a certificate of the cell's authority; a peer is known
+//! by the cell, role and id in its certificate and never by its address or DNS name, for addresses
+//! change and names can be spoofed. Sessions are never resumed, so every connection is verified in
+//! full.
 //! Does not: revoke certificates, or reload files; a process reads its files once, at its start.
 
 use std::fmt::Debug;
@@ -148,7 +149,8 @@ impl Tls {
         }
     }
 
-    /// Dials a peer that must have the role `expect`; it may be any of that role, its id is answered.
+    /// Dials a peer that must have the role `expect`; it may be any of that role, its id is
+    /// answered.
     pub async fn connect(
         &self,
         address: SocketAddr,

@@ -57,15 +57,13 @@ impl Workspace {
 
     /// Builds the binary and returns the file.
     pub fn build_berth(&self, profile: Profile) -> Result<PathBuf> {
-        let mut cargo = self.cargo(["build", "--package", "berth"]);
-        let folder = match profile {
-            Profile::Dev => "debug",
-            Profile::Release => {
-                cargo.arg("--release");
-                "release"
-            }
+        let (arguments, folder) = match profile {
+            // With the features that the whole workspace gives to dependencies, as the tests that
+            // follow have them, so that nothing is compiled twice.
+            Profile::Dev => (["build", "--workspace", "--bin=berth"], "debug"),
+            Profile::Release => (["build", "--release", "--package=berth"], "release"),
         };
-        succeed(&mut cargo)?;
+        succeed(&mut self.cargo(arguments))?;
         Ok(self.target.join(folder).join("berth"))
     }
 

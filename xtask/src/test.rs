@@ -5,6 +5,7 @@
 //! archives, `PROMETHEUS` and `PROMTOOL` these two programs, `PATH` with a docker command line, and
 //! `BERTH_LONG=1` with `--long`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -112,11 +113,15 @@ impl Borrowed {
         let prometheus = borrow("prometheus", "prometheus")?;
         let promtool = borrow("promtool", "prometheus")?;
         // Newer releases of Debian have the client in a package of its own.
-        let package = if packages::is_known("docker-cli") { "docker-cli" } else { "docker.io" };
-        let docker = borrow("docker", package)
-            .context("no docker command line; install one, at best of version 28")?;
-        let folders = docker.parent().map(PathBuf::from).into_iter();
-        let path = std::env::join_paths(std::env::split_paths(&search_path()).chain(folders))?;
-        Ok(Borrowed { prometheus, promtool, path })
+        let docker = match find("docker") {
+            Some(there) => there,
+            None if packages::is_known("docker-cli") => borrow("docker", "docker-cli")?,
+            None => borrow("docker", "docker.io")?,
+        };
+        let mut folders: Vec<PathBuf> = std::env::split_paths(&search_path()).collect();
+        folders.extend(docker.parent().map(PathBuf::from));
+        let mut seen = BTreeSet::new();
+        folders.retain(|folder| seen.insert(folder.clone()));
+        Ok(Borrowed { prometheus, promtool, path: std::env::join_paths(folders)? })
     }
 }

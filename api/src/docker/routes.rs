@@ -40,17 +40,15 @@ pub enum Endpoint {
 
 use Served::{By, Never, NotYet};
 
-const EXEC: &str = "exec is not there yet; start a container with docker run instead";
-const COPY: &str = "copying into and out of containers is not there yet; stream the data through \
+const EXEC: &str = "exec is not supported yet; start a container with docker run instead";
+const COPY: &str = "copying into and out of containers is not supported yet; stream the data through \
      docker run -i";
-const REGISTRY: &str =
-    "registries are not there yet; bring images in with docker load, from docker save elsewhere";
-const IMAGES: &str = "this change to images is not there yet";
-const BUILD: &str =
-    "docker build is not there yet; build elsewhere, then docker save and docker load the image";
-const VOLUMES: &str = "volumes are not there yet; data outside of volumes lives in the \
+const REGISTRY: &str = "registries are not supported yet; bring images in with docker load, from docker save elsewhere";
+const IMAGES: &str = "this change to images is not supported yet";
+const BUILD: &str = "docker build is not supported yet; build elsewhere, then docker save and docker load the image";
+const VOLUMES: &str = "volumes are not supported yet; data outside of volumes lives in the \
      container's delta disk";
-const NETWORKS: &str = "networks of one's own are not there yet; there are bridge and none";
+const NETWORKS: &str = "networks of one's own are not supported yet; there are bridge and none";
 const SWARM: &str = "swarm mode is not supported: berth places containers itself, see /v1";
 const PLUGINS: &str = "plugins are not supported";
 
@@ -59,14 +57,16 @@ pub const ROUTES: &[(&str, &str, Served)] = &[
     ("GET", "/containers/json", By(Endpoint::ContainerList)),
     ("POST", "/containers/create", By(Endpoint::ContainerCreate)),
     ("GET", "/containers/{id}/json", By(Endpoint::ContainerInspect)),
-    ("GET", "/containers/{id}/top", NotYet("docker top is not there yet")),
+    ("GET", "/containers/{id}/top", NotYet("docker top is not supported yet")),
     ("GET", "/containers/{id}/logs", By(Endpoint::ContainerLogs)),
-    ("GET", "/containers/{id}/changes", NotYet("docker diff is not there yet")),
-    ("GET", "/containers/{id}/export", NotYet("docker export is not there yet")),
+    ("GET", "/containers/{id}/changes", NotYet("docker diff is not supported yet")),
+    ("GET", "/containers/{id}/export", NotYet("docker export is not supported yet")),
     (
         "GET",
         "/containers/{id}/stats",
-        NotYet("docker stats is not there yet; the nodes' /metrics tell what container VMs use"),
+        NotYet(
+            "docker stats is not supported yet; the nodes' /metrics tell what container VMs use",
+        ),
     ),
     ("POST", "/containers/{id}/resize", By(Endpoint::ContainerResize)),
     ("POST", "/containers/{id}/start", By(Endpoint::ContainerStart)),
@@ -76,27 +76,33 @@ pub const ROUTES: &[(&str, &str, Served)] = &[
     (
         "POST",
         "/containers/{id}/update",
-        NotYet("docker update is not there yet; create the container anew with other limits"),
+        NotYet("docker update is not supported yet; create the container anew with other limits"),
     ),
     (
         "POST",
         "/containers/{id}/rename",
-        NotYet("docker rename is not there yet; create the container anew under the other name"),
+        NotYet(
+            "docker rename is not supported yet; create the container anew under the other name",
+        ),
     ),
-    ("POST", "/containers/{id}/pause", NotYet("docker pause is not there yet; use docker stop")),
-    ("POST", "/containers/{id}/unpause", NotYet("docker pause is not there yet")),
+    (
+        "POST",
+        "/containers/{id}/pause",
+        NotYet("docker pause is not supported yet; use docker stop"),
+    ),
+    ("POST", "/containers/{id}/unpause", NotYet("docker pause is not supported yet")),
     ("POST", "/containers/{id}/attach", By(Endpoint::ContainerAttach)),
     (
         "GET",
         "/containers/{id}/attach/ws",
-        NotYet("attaching over a websocket is not there yet; attach with Upgrade: tcp"),
+        NotYet("attaching over a websocket is not supported yet; attach with Upgrade: tcp"),
     ),
     ("POST", "/containers/{id}/wait", By(Endpoint::ContainerWait)),
     ("DELETE", "/containers/{id}", By(Endpoint::ContainerDelete)),
     ("HEAD", "/containers/{id}/archive", NotYet(COPY)),
     ("GET", "/containers/{id}/archive", NotYet(COPY)),
     ("PUT", "/containers/{id}/archive", NotYet(COPY)),
-    ("POST", "/containers/prune", NotYet("docker prune is not there yet; use docker rm")),
+    ("POST", "/containers/prune", NotYet("docker prune is not supported yet; use docker rm")),
     ("GET", "/images/json", By(Endpoint::ImageList)),
     ("POST", "/build", NotYet(BUILD)),
     ("POST", "/build/prune", NotYet(BUILD)),
@@ -104,12 +110,12 @@ pub const ROUTES: &[(&str, &str, Served)] = &[
         "POST",
         "/images/create",
         NotYet(
-            "docker pull and import are not there yet; bring the image in with docker load -i \
+            "docker pull and import are not supported yet; bring the image in with docker load -i \
              FILE, where FILE comes from docker save elsewhere",
         ),
     ),
     ("GET", "/images/{name}/json", By(Endpoint::ImageInspect)),
-    ("GET", "/images/{name}/history", NotYet("docker history is not there yet")),
+    ("GET", "/images/{name}/history", NotYet("docker history is not supported yet")),
     ("POST", "/images/{name}/push", NotYet(REGISTRY)),
     ("POST", "/images/{name}/tag", NotYet(IMAGES)),
     ("DELETE", "/images/{name}", NotYet(IMAGES)),
@@ -120,11 +126,11 @@ pub const ROUTES: &[(&str, &str, Served)] = &[
     ("GET", "/version", By(Endpoint::Version)),
     ("GET", "/_ping", By(Endpoint::Ping)),
     ("HEAD", "/_ping", By(Endpoint::Ping)),
-    ("POST", "/commit", NotYet("docker commit is not there yet")),
+    ("POST", "/commit", NotYet("docker commit is not supported yet")),
     ("GET", "/events", By(Endpoint::Events)),
-    ("GET", "/system/df", NotYet("docker system df is not there yet; see docker images")),
-    ("GET", "/images/{name}/get", NotYet("docker save is not there yet")),
-    ("GET", "/images/get", NotYet("docker save is not there yet")),
+    ("GET", "/system/df", NotYet("docker system df is not supported yet; see docker images")),
+    ("GET", "/images/{name}/get", NotYet("docker save is not supported yet")),
+    ("GET", "/images/get", NotYet("docker save is not supported yet")),
     ("POST", "/images/load", By(Endpoint::ImageLoad)),
     ("POST", "/containers/{id}/exec", NotYet(EXEC)),
     ("POST", "/exec/{id}/start", NotYet(EXEC)),

@@ -1,29 +1,12 @@
-//! Configuration of `berth keeper`.
+//! Configuration of `berth keeper`: its own options, read from file, environment and flags.
 
-use super::tls::TlsSection;
 use super::{Configuration, Role};
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use berth_node::keeper::Options;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeeperConfig {
-    /// What the keeper itself keeps over restarts.
-    pub state: PathBuf,
-    /// Holds its socket for the node.
-    pub run: PathBuf,
-    pub tls: TlsSection,
-}
-
-impl Configuration for KeeperConfig {
+impl Configuration for Options {
     const ROLE: Role = Role::Keeper;
 
     fn validate(&self) -> Result<(), String> {
-        for (key, path) in [("state", &self.state), ("run", &self.run)] {
-            if !path.is_absolute() {
-                return Err(format!("{key} must be an absolute path, not {}", path.display()));
-            }
-        }
-        Ok(())
+        Options::validate(self).map_err(|error| error.to_string())
     }
 }

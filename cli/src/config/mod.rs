@@ -2,21 +2,21 @@
 //! the environment (`BERTH__SECTION__KEY`), then from `--set section.key=value`; later wins.
 //!
 //! Promises: an unknown key is an error wherever it comes from; what parses is validated before
-//! anything starts; no key switches TLS off: listeners between processes always have it, and HTTP
-//! is plain on loopback and mutual TLS on any other address. Each role has an example
-//! file in `examples/` that names and explains every key (`berth config example`).
+//! anything starts; listeners between processes always have mutual TLS, and HTTP is plain on loopback
+//! only. Each role has an example file in `examples/` that names and explains every key (`berth config example`).
 //! Does not: read certificates or open sockets; that is the processes' own business.
 
 pub mod keeper;
+pub mod listener;
 pub mod node;
 pub mod scheduler;
 pub mod switch;
 pub mod tls;
 
-pub use keeper::KeeperConfig;
+pub use berth_node::keeper::Options as KeeperConfig;
 pub use berth_node::options::Options as NodeConfig;
+pub use berth_node::switch::Options as SwitchConfig;
 pub use scheduler::SchedulerConfig;
-pub use switch::SwitchConfig;
 
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
@@ -129,10 +129,8 @@ fn load_from<C: Configuration>(
             text.split_once('=').ok_or_else(|| ConfigError::Override(text.clone()))?;
         builder = builder.set_override(key, value).map_err(unreadable)?;
     }
-    let read: C =
-        builder.build().map_err(unreadable)?.try_deserialize().map_err(unreadable)?;
-    read.validate()
-        .map_err(|reason| ConfigError::Invalid { path: file.to_owned(), reason })?;
+    let read: C = builder.build().map_err(unreadable)?.try_deserialize().map_err(unreadable)?;
+    read.validate().map_err(|reason| ConfigError::Invalid { path: file.to_owned(), reason })?;
     Ok(read)
 }
 

@@ -1,5 +1,6 @@
 //! Configuration of `berth scheduler`.
 
+use super::listener::ListenerSection;
 use super::tls::TlsSection;
 use super::{Configuration, Role};
 use berth_model::{ClusterPolicy, Permille, Strategy};
@@ -18,7 +19,7 @@ pub struct SchedulerConfig {
     pub tls: TlsSection,
     pub raft: RaftSection,
     pub nodes: NodesSection,
-    pub api: ApiSection,
+    pub api: ListenerSection,
     pub docker: DockerSection,
     /// Made when the cell is first set up; afterwards the fleet rules and this is ignored.
     pub clusters: Vec<ClusterSection>,
@@ -54,19 +55,20 @@ const fn silent_after_ms() -> u64 {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ApiSection {
-    /// Plain HTTP on loopback, mutual TLS on any other address.
-    pub listen: SocketAddr,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DockerSection {
-    /// Plain HTTP on loopback, mutual TLS on any other address.
     pub listen: SocketAddr,
+    /// As for the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
     /// Name of the endpoint that this listener serves; made when the cell is first set up.
     #[serde(default = "endpoint")]
     pub endpoint: String,
+}
+
+impl DockerSection {
+    pub fn listener(&self) -> ListenerSection {
+        ListenerSection { listen: self.listen, tls: self.tls }
+    }
 }
 
 fn endpoint() -> String {
@@ -188,6 +190,8 @@ impl Configuration for SchedulerConfig {
         if !(1000..=600_000).contains(&self.nodes.silent_after_ms) {
             return Err("nodes.silent_after_ms must lie in 1000 to 600000".to_owned());
         }
+        self.api.listener("api")?;
+        self.docker.listener().listener("docker")?;
         if self.clusters.is_empty() {
             return Err("clusters is empty; name at least one".to_owned());
         }

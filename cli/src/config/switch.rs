@@ -1,29 +1,12 @@
-//! Configuration of `berth switch`.
+//! Configuration of `berth switch`: its own options, read from file, environment and flags.
 
-use super::tls::TlsSection;
 use super::{Configuration, Role};
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use berth_node::switch::Options;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SwitchConfig {
-    /// What the switch itself keeps over restarts.
-    pub state: PathBuf,
-    /// Holds its socket for the node.
-    pub run: PathBuf,
-    pub tls: TlsSection,
-}
-
-impl Configuration for SwitchConfig {
+impl Configuration for Options {
     const ROLE: Role = Role::Switch;
 
     fn validate(&self) -> Result<(), String> {
-        for (key, path) in [("state", &self.state), ("run", &self.run)] {
-            if !path.is_absolute() {
-                return Err(format!("{key} must be an absolute path, not {}", path.display()));
-            }
-        }
-        Ok(())
+        Options::validate(self).map_err(|error| error.to_string())
     }
 }

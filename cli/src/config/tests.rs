@@ -104,6 +104,20 @@ fn an_unknown_key_is_refused_wherever_it_comes_from() {
 }
 
 #[test]
+fn plain_text_stays_on_loopback() {
+    for key in ["api", "docker"] {
+        let listen = format!("{key}.listen=192.0.2.1:80");
+        let error = scheduler(&[], &[&listen]).unwrap_err();
+        assert!(error.contains("loopback only"), "{error}");
+        scheduler(&[], &[&listen, &format!("{key}.tls=true")]).unwrap();
+    }
+    let implied = Role::Scheduler.example().replace("tls = false\n", "");
+    let config: SchedulerConfig = read(&implied, &[], &["api.listen=[::]:80"]).unwrap();
+    assert!(config.api.listener("api").unwrap().tls);
+    assert!(!config.docker.listener().listener("docker").unwrap().tls);
+}
+
+#[test]
 fn a_replica_that_is_not_among_its_peers_is_refused() {
     assert!(scheduler(&[], &["replica=4"]).unwrap_err().contains("raft.peers"));
 }

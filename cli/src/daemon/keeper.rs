@@ -2,12 +2,12 @@
 
 use super::{Arguments, EndSignal};
 use crate::config::{self, KeeperConfig};
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub async fn run(arguments: Arguments) -> Result<()> {
     let mut end = EndSignal::listen()?;
     let config: KeeperConfig = config::load(&arguments.config, &arguments.set)?;
-    tracing::info!("keeper {config:?}");
-    end.received().await;
-    Ok(())
+    berth_node::keeper::run(config, async move { end.received().await })
+        .await
+        .context("the keeper cannot go on")
 }

@@ -34,7 +34,8 @@ pub fn run<F: Future<Output = Result<()>>>(
     if arguments.own_session {
         make_session()?;
     }
-    logging::start(log_format, "info")?;
+    // The HTTP server tells of each of its threads.
+    logging::start(log_format, "info,actix_server=warn")?;
     actix_rt::System::new().block_on(process(arguments))
 }
 

@@ -1,13 +1,13 @@
-//! `berth node`.
+//! `berth node`: the agent of a host. At its end the container VMs go on.
 
 use super::{Arguments, EndSignal};
 use crate::config::{self, NodeConfig};
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub async fn run(arguments: Arguments) -> Result<()> {
     let mut end = EndSignal::listen()?;
     let config: NodeConfig = config::load(&arguments.config, &arguments.set)?;
-    tracing::info!("node {config:?}");
-    end.received().await;
-    Ok(())
+    berth_node::run(config, async move { end.received().await })
+        .await
+        .context("the node cannot go on")
 }

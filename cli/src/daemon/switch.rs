@@ -2,12 +2,12 @@
 
 use super::{Arguments, EndSignal};
 use crate::config::{self, SwitchConfig};
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub async fn run(arguments: Arguments) -> Result<()> {
     let mut end = EndSignal::listen()?;
     let config: SwitchConfig = config::load(&arguments.config, &arguments.set)?;
-    tracing::info!("switch {config:?}");
-    end.received().await;
-    Ok(())
+    berth_node::switch::run(config, async move { end.received().await })
+        .await
+        .context("the switch cannot go on")
 }

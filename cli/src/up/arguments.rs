@@ -36,7 +36,7 @@ pub struct UpArguments {
     /// CPUs that each host says it has [default: all of this machine, for they are shared by time].
     #[arg(long, value_name = "N")]
     pub host_cpus: Option<u32>,
-    /// Memory that each host says it has, in MiB [default: its part of what is free now].
+    /// Memory that each host says it has, in MiB [default: its part of this machine's].
     #[arg(long, value_name = "MIB")]
     pub host_memory_mib: Option<u64>,
     /// What runs the container VMs; simulated ones run nothing, for trying out the control plane.

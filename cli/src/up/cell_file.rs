@@ -68,6 +68,8 @@ pub struct Process {
     /// Name of the host that it belongs to; none for schedulers.
     pub host: Option<String>,
     pub namespace: Option<String>,
+    /// What it sees as /etc/resolv.conf, if not the machine's.
+    pub resolv_conf: Option<PathBuf>,
     /// `None` until it is started.
     pub pid: Option<u32>,
     pub pid_file: PathBuf,

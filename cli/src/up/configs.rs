@@ -1,16 +1,19 @@
 //! Writes the configuration of every process that is to be started.
 
-use super::cell_file::{CellFile, Kind, Process};
+use super::cell_file::{CellFile, HostEntry, Kind, Process};
+use super::isolation::Isolation;
 use super::mark::replace_file;
 use super::{certificates, plan};
-use crate::config::scheduler::{
-    ApiSection, ClusterSection, DockerSection, NodesSection, RaftSection,
-};
+use crate::config::listener::ListenerSection;
+use crate::config::scheduler::{ClusterSection, DockerSection, NodesSection, RaftSection};
 use crate::config::{KeeperConfig, NodeConfig, SchedulerConfig, SwitchConfig};
 use anyhow::{Context, Result};
 use berth_node::datastore::DatastoreOptions;
+use berth_node::hypervisor::qemu::AcceleratorChoice;
+use berth_node::keeper::Timers;
 use berth_node::options::{
-    CapacityOptions, GuestEgress, HypervisorKind, Limits, ReserveOptions, TlsOptions,
+    CapacityOptions, DeadlineOptions, GuestEgress, HypervisorKind, Limits, ReserveOptions,
+    TlsOptions,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -35,7 +38,7 @@ pub fn write(state: &Path, cell: &CellFile, choices: &Choices) -> Result<()> {
         let text = match process.kind {
             Kind::Scheduler => toml::to_string(&scheduler(state, cell, process, choices)?),
             Kind::Node => toml::to_string(&node(state, cell, process, choices)?),
-            Kind::Keeper => toml::to_string(&keeper(state, cell, process)?),
+            Kind::Keeper => toml::to_string(&keeper(cell, process)?),
             Kind::Switch => toml::to_string(&switch(state, cell, process)?),
         };
         let text = text.with_context(|| format!("cannot write down {}", process.label()))?;
@@ -63,6 +66,26 @@ fn replicas(cell: &CellFile, what: &str) -> BTreeMap<String, SocketAddr> {
         .collect()
 }
 
+fn host<'a>(cell: &'a CellFile, process: &Process) -> Result<&'a HostEntry> {
+    cell.hosts
+        .iter()
+        .find(|host| Some(&host.name) == process.host.as_ref())
+        .with_context(|| format!("{} has no host", process.label()))
+}
+
+/// Those that a host reaches.
+fn datastores(cell: &CellFile, host: &HostEntry) -> Vec<DatastoreOptions> {
+    cell.datastores
+        .iter()
+        .filter(|datastore| datastore.hosts.contains(&host.name))
+        .map(|datastore| DatastoreOptions {
+            name: datastore.name.clone(),
+            path: datastore.path.clone(),
+            labels: BTreeMap::new(),
+        })
+        .collect()
+}
+
 fn scheduler(
     state: &Path,
     cell: &CellFile,
@@ -73,14 +96,12 @@ fn scheduler(
         replica: process.number.into(),
         data: plan::data_directory(state, process),
         tls: certificates::files(state, cell, &process.config).into(),
-        raft: RaftSection {
-            listen: address(process, "raft")?,
-            peers: replicas(cell, "raft"),
-        },
+        raft: RaftSection { listen: address(process, "raft")?, peers: replicas(cell, "raft") },
         nodes: NodesSection::at(address(process, "nodes")?),
-        api: ApiSection { listen: address(process, "api")? },
+        api: ListenerSection::at(address(process, "api")?),
         docker: DockerSection {
             listen: address(process, "docker")?,
+            tls: None,
             endpoint: ENDPOINT.to_owned(),
         },
         clusters: choices.clusters.iter().map(|name| ClusterSection::named(name)).collect(),
@@ -88,22 +109,8 @@ fn scheduler(
 }
 
 fn node(state: &Path, cell: &CellFile, process: &Process, choices: &Choices) -> Result<NodeConfig> {
-    let host = cell
-        .hosts
-        .iter()
-        .find(|host| Some(&host.name) == process.host.as_ref())
-        .with_context(|| format!("{} has no host", process.label()))?;
+    let host = host(cell, process)?;
     let files = certificates::files(state, cell, &process.config);
-    let datastores = cell
-        .datastores
-        .iter()
-        .filter(|datastore| datastore.hosts.contains(&host.name))
-        .map(|datastore| DatastoreOptions {
-            name: datastore.name.clone(),
-            path: datastore.path.clone(),
-            labels: BTreeMap::new(),
-        })
-        .collect();
     Ok(NodeConfig {
         host_id: host.id,
         host_name: host.name.clone(),
@@ -119,39 +126,45 @@ fn node(state: &Path, cell: &CellFile, process: &Process, choices: &Choices) -> 
         metrics_listen: address(process, "metrics")?,
         run_directory: host.run.clone(),
         state_directory: plan::data_directory(state, process),
-        datastores,
+        datastores: datastores(cell, host),
         assets_directory: choices.assets.clone(),
         qemu: "qemu-system-x86_64".into(),
         qemu_img: "qemu-img".into(),
+        mkfs: "mkfs.ext4".into(),
         sqfstar: "sqfstar".into(),
         hypervisor: choices.hypervisor,
+        accelerator: AcceleratorChoice::default(),
+        deadlines: DeadlineOptions::default(),
         capacity: CapacityOptions {
             cpu_milli: Some(choices.host_cpu_milli),
             memory_mib: Some(choices.host_memory_mib),
         },
         // The machine's own share was taken off before the rest was dealt to the hosts.
         reserve: ReserveOptions { cpu_milli: 0, memory_mib: 0 },
-        // With a namespace there is nothing of the machine on it; without one it is the machine's.
-        guest_egress: GuestEgress::LoopbackProtected,
+        // A namespace has a loopback of its own; without one it is the machine's, and guests would
+        // reach the cell's own listeners.
+        guest_egress: match cell.isolation {
+            Isolation::Namespaces => GuestEgress::Allow,
+            Isolation::Processes => GuestEgress::LoopbackProtected,
+        },
         limits: Limits::default(),
     })
 }
 
-fn keeper(state: &Path, cell: &CellFile, process: &Process) -> Result<KeeperConfig> {
-    let directory = plan::data_directory(state, process);
+fn keeper(cell: &CellFile, process: &Process) -> Result<KeeperConfig> {
+    let host = host(cell, process)?;
     Ok(KeeperConfig {
-        run: directory.clone(),
-        state: directory,
-        tls: certificates::files(state, cell, &process.config).into(),
+        host_id: host.id,
+        run_directory: host.run.clone(),
+        datastores: datastores(cell, host),
+        timers: Timers::default(),
     })
 }
 
 fn switch(state: &Path, cell: &CellFile, process: &Process) -> Result<SwitchConfig> {
-    let directory = plan::data_directory(state, process);
     Ok(SwitchConfig {
-        run: directory.clone(),
-        state: directory,
-        tls: certificates::files(state, cell, &process.config).into(),
+        run_directory: host(cell, process)?.run.clone(),
+        state_directory: plan::data_directory(state, process),
     })
 }
 

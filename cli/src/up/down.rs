@@ -26,9 +26,12 @@ pub async fn down(arguments: DownArguments) -> Result<()> {
         None => state::default_directory()?,
     };
     if !state.exists() {
-        anyhow::bail!("{} is not there; name the --state that `berth up` was given", state.display());
+        anyhow::bail!(
+            "{} is not there; name the --state that `berth up` was given",
+            state.display()
+        );
     }
-    let state = state::open(Some(state))?;
+    let (state, _) = state::open(Some(state))?;
     let lock = StateLock::take_over(&state, TAKE_OVER_LIMIT).await?;
     match CellFile::read(&state)? {
         Some(cell) => take_down(&state, &cell, &mut progress, &mut signals).await?,

@@ -11,8 +11,13 @@ pub fn table(name: &str) -> String {
 }
 
 /// Puts the table in place, whole, instead of an older one.
-pub fn set_up(name: &str, subnet: Subnet, listeners: &[u16]) -> Result<()> {
-    let rules = rules(name, subnet, listeners, &name_servers());
+pub fn set_up(
+    name: &str,
+    subnet: Subnet,
+    listeners: &[u16],
+    name_servers: &[Ipv4Addr],
+) -> Result<()> {
+    let rules = rules(name, subnet, listeners, name_servers);
     run_with_input("nft", &["-f", "-"], &rules)
         .map(drop)
         .context("cannot set up masquerade for the hosts")
@@ -33,7 +38,9 @@ fn rules(name: &str, subnet: Subnet, listeners: &[u16], name_servers: &[Ipv4Addr
     let machine = subnet.bridge();
     let dns: String = name_servers
         .iter()
-        .map(|server| format!("    ip daddr {server} meta l4proto {{ tcp, udp }} th dport 53 accept\n"))
+        .map(|server| {
+            format!("    ip daddr {server} meta l4proto {{ tcp, udp }} th dport 53 accept\n")
+        })
         .collect();
     // Deleting a table that is not there fails, so it is declared first; all in one transaction.
     format!(
@@ -47,7 +54,7 @@ fn rules(name: &str, subnet: Subnet, listeners: &[u16], name_servers: &[Ipv4Addr
          \x20   ip daddr {machine} tcp dport {{ {ports} }} accept\n\
          \x20   ip daddr {machine} icmp type echo-request accept\n\
          {dns}\
-         \x20   drop\n\
+         \x20   reject\n\
          \x20 }}\n\
          \x20 chain forward {{\n\
          \x20   type filter hook forward priority -10; policy accept;\n\
@@ -64,22 +71,10 @@ fn rules(name: &str, subnet: Subnet, listeners: &[u16], name_servers: &[Ipv4Addr
     )
 }
 
-/// IPv4 name servers of the machine that its hosts could reach: not those on its loopback.
-pub fn name_servers() -> Vec<Ipv4Addr> {
-    parse_name_servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
-}
-
-/// The same for a machine whose own resolver listens on loopback: the ones that it asks.
-pub fn upstream_name_servers() -> Vec<Ipv4Addr> {
-    let upstream = "/run/systemd/resolve/resolv.conf";
-    parse_name_servers(&std::fs::read_to_string(upstream).unwrap_or_default())
-}
-
-fn parse_name_servers(text: &str) -> Vec<Ipv4Addr> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse::<Ipv4Addr>().ok())
-        .filter(|address| !address.is_loopback())
-        .collect()
+/// Whether forwarding is refused by other rules of the machine, as Docker Engine sets them up.
+pub fn others_refuse() -> bool {
+    run("nft", &["list", "chain", "ip", "filter", "FORWARD"])
+        .is_ok_and(|chain| chain.contains("policy drop"))
 }
 
 #[cfg(test)]
@@ -93,11 +88,5 @@ mod tests {
         assert!(rules.contains("tcp dport { 7131, 7132 } accept"), "{rules}");
         assert!(rules.contains("ip daddr 192.0.2.53 meta l4proto { tcp, udp } th dport 53 accept"));
         assert!(rules.contains("table inet berth-b {"));
-    }
-
-    #[test]
-    fn a_resolver_on_loopback_is_no_name_server_for_hosts() {
-        let text = "# made by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.53\nsearch x\n";
-        assert_eq!(parse_name_servers(text), vec!["192.0.2.53".parse::<Ipv4Addr>().unwrap()]);
     }
 }

@@ -6,7 +6,7 @@ use super::ports::MEMBERS_MAX;
 use anyhow::{Context, Result, bail};
 use berth_model::{CellId, HostId};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
 
@@ -59,6 +59,10 @@ impl Wanted {
     }
 }
 
+fn path(state: &Path) -> PathBuf {
+    state.join("identity.json")
+}
+
 /// Small letters, digits and dashes, a letter first, up to 32.
 pub fn is_name(text: &str) -> bool {
     text.len() <= 32
@@ -67,13 +71,14 @@ pub fn is_name(text: &str) -> bool {
 }
 
 impl Identity {
-    /// The identity kept in `state`, grown to what is wanted; made on the first call.
+    /// The identity kept in `state`, grown to what is wanted; a new one if none is kept. It is kept
+    /// only by [`Self::save`].
     ///
     /// Hosts can be added by a later `up`, for nothing but their number counts. Replicas cannot be
     /// changed and hosts not be dropped this way: the log knows them.
     pub fn load_or_create(state: &Path, wanted: &Wanted) -> Result<Identity> {
         wanted.validate()?;
-        let path = state.join("identity.json");
+        let path = path(state);
         let mut identity = match std::fs::read(&path) {
             Ok(bytes) => parse(&bytes).with_context(|| {
                 format!("{} is damaged; restore it or choose another --state", path.display())
@@ -85,8 +90,11 @@ impl Identity {
         };
         identity.require_fits(wanted)?;
         identity.add_hosts(wanted.hosts);
-        replace_file(&path, serde_json::to_string_pretty(&identity)?.as_bytes())?;
         Ok(identity)
+    }
+
+    pub fn save(&self, state: &Path) -> Result<()> {
+        replace_file(&path(state), serde_json::to_string_pretty(self)?.as_bytes())
     }
 
     fn require_fits(&self, wanted: &Wanted) -> Result<()> {
@@ -160,6 +168,7 @@ mod tests {
     fn a_cell_comes_back_as_itself_and_grows_by_hosts() {
         let state = tempfile::tempdir().unwrap();
         let first = Identity::load_or_create(state.path(), &wanted(3, 2, &["default"])).unwrap();
+        first.save(state.path()).unwrap();
         let again = Identity::load_or_create(state.path(), &wanted(3, 2, &["default"])).unwrap();
         assert_eq!(first, again);
         let grown = Identity::load_or_create(state.path(), &wanted(3, 4, &["default"])).unwrap();
@@ -170,8 +179,10 @@ mod tests {
     #[test]
     fn a_cell_of_another_shape_is_refused() {
         let state = tempfile::tempdir().unwrap();
-        Identity::load_or_create(state.path(), &wanted(3, 3, &["default"])).unwrap();
-        for other in [wanted(1, 3, &["default"]), wanted(3, 2, &["default"]), wanted(3, 3, &["a"])] {
+        let first = Identity::load_or_create(state.path(), &wanted(3, 3, &["default"])).unwrap();
+        first.save(state.path()).unwrap();
+        for other in [wanted(1, 3, &["default"]), wanted(3, 2, &["default"]), wanted(3, 3, &["a"])]
+        {
             Identity::load_or_create(state.path(), &other).unwrap_err();
         }
     }

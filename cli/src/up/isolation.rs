@@ -38,9 +38,9 @@ pub fn decide(wish: Wish) -> Result<(Isolation, Option<String>)> {
         Wish::Processes => Ok((Isolation::Processes, None)),
         Wish::Namespaces => match network::available() {
             Ok(()) => Ok((Isolation::Namespaces, None)),
-            Err(reason) => bail!(
-                "--isolation namespaces: {reason}; run as root, or use --isolation processes"
-            ),
+            Err(reason) => {
+                bail!("--isolation namespaces: {reason}; run as root, or use --isolation processes")
+            }
         },
         Wish::Auto => Ok(match network::available() {
             Ok(()) => (Isolation::Namespaces, None),

@@ -11,7 +11,7 @@ use crate::logging::LogFormat;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Starts `process` and writes its pid file.
@@ -22,7 +22,10 @@ pub fn launch(process: &Process, log_format: LogFormat) -> Result<(Child, Mark)>
         .append(true)
         .open(&process.log)
         .with_context(|| format!("cannot open {}", process.log.display()))?;
-    let mut command = Command::new(own_program()?);
+    let mut command = match &process.resolv_conf {
+        None => Command::new(own_program()?),
+        Some(resolv_conf) => with_resolv_conf(resolv_conf, &own_program()?),
+    };
     command
         .args(["--log-format", log_format.name()])
         .args([process.kind.name(), "--own-session", "--config"])
@@ -48,6 +51,16 @@ pub fn launch(process: &Process, log_format: LogFormat) -> Result<(Child, Mark)>
     };
     mark.write(&process.pid_file)?;
     Ok((child, mark))
+}
+
+/// A command that sees `resolv_conf` in place of the machine's and then becomes `program`, under
+/// the same process id. Mounts of the machine go on to arrive, for datastores may be among them.
+fn with_resolv_conf(resolv_conf: &Path, program: &Path) -> Command {
+    const SCRIPT: &str = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "slave", "--", "sh", "-c", SCRIPT]);
+    command.arg(resolv_conf).arg(program);
+    command
 }
 
 /// This program as a file. It may have been replaced since; then the running one is still found.

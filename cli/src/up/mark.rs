@@ -27,7 +27,9 @@ impl Mark {
             return Ok(None);
         };
         Ok(start_ticks(&text)
-            .map(|start_ticks| Ok::<_, anyhow::Error>(Mark { pid, start_ticks, boot_id: boot_id()? }))
+            .map(|start_ticks| {
+                Ok::<_, anyhow::Error>(Mark { pid, start_ticks, boot_id: boot_id()? })
+            })
             .transpose()?)
     }
 
@@ -76,16 +78,15 @@ impl Mark {
 
     /// A descriptor of the process that becomes readable when it ends; `None` if it is gone.
     fn pidfd(&self) -> Result<Option<std::os::fd::OwnedFd>> {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(rustix::process::Pid::from_raw)
+        else {
             return Ok(None);
         };
         match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) {
             // The pid could have been reused before it was opened, but not after.
             Ok(pidfd) => Ok(self.is_alive().then_some(pidfd)),
             Err(rustix::io::Errno::SRCH) => Ok(None),
-            Err(error) => {
-                Err(error).with_context(|| format!("cannot watch process {}", self.pid))
-            }
+            Err(error) => Err(error).with_context(|| format!("cannot watch process {}", self.pid)),
         }
     }
 }

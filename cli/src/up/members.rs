@@ -31,7 +31,6 @@ enum Event {
 
 #[derive(Debug)]
 struct Member {
-    mark: Mark,
     since: Instant,
     backoff: Duration,
     alive: bool,
@@ -82,9 +81,8 @@ impl Members {
     }
 
     fn add(&mut self, position: Position, mark: Mark, child: Option<Child>) -> Result<()> {
-        let backoff =
-            self.members.get(&position).map_or(BACKOFF_FIRST, |member| member.backoff);
-        let member = Member { mark: mark.clone(), since: clock::now(), backoff, alive: true };
+        let backoff = self.members.get(&position).map_or(BACKOFF_FIRST, |member| member.backoff);
+        let member = Member { since: clock::now(), backoff, alive: true };
         self.members.insert(position, member);
         let sender = self.sender.clone();
         watch(move || {

@@ -27,6 +27,7 @@ mod network;
 mod plan;
 mod ports;
 pub mod progress;
+mod resolver;
 mod shell;
 mod signals;
 pub mod state;
@@ -42,6 +43,7 @@ use identity::{Identity, Wanted};
 use isolation::Isolation;
 use members::Members;
 use progress::{Progress, line};
+use resolver::Resolver;
 use signals::{Call, Signals};
 use state::StateLock;
 use std::path::{Path, PathBuf};
@@ -56,10 +58,13 @@ pub async fn up(arguments: UpArguments, log_format: LogFormat) -> Result<()> {
     arguments.validate()?;
     let mut signals = Signals::listen()?;
     let mut progress = Progress::new();
-    let state = state::open(arguments.state.clone())?;
+    let (state, made) = state::open(arguments.state.clone())?;
     let lock = StateLock::take_or_fail(&state)?;
-
-    let mut run = prepare(&arguments, &state, &mut progress, log_format)?;
+    let prepared = prepare(&arguments, &state, &mut progress, log_format);
+    if prepared.is_err() && made {
+        state::discard_unused(&state);
+    }
+    let mut run = prepared?;
     let started = tokio::select! {
         started = start(&mut run, &arguments, &mut progress) => started,
         call = signals.next() => match call {
@@ -90,7 +95,9 @@ pub async fn up(arguments: UpArguments, log_format: LogFormat) -> Result<()> {
 /// A cell on its way up.
 struct Run {
     state: PathBuf,
+    identity: Identity,
     cell: CellFile,
+    resolver: Resolver,
     members: Members,
     /// How many processes ran already.
     adopted: usize,
@@ -123,6 +130,7 @@ fn prepare(
     let identity = Identity::load_or_create(state, &wanted)?;
     let (isolation, reason) = isolation::decide(arguments.isolation)?;
     let network_was_there = network::exists(&arguments.name);
+    let resolver = resolver::look();
     let basis = plan::Basis {
         identity: &identity,
         name: &arguments.name,
@@ -133,20 +141,25 @@ fn prepare(
             Isolation::Namespaces => Some(subnet(arguments, before.as_ref(), network_was_there)?),
             Isolation::Processes => None,
         },
+        resolver: &resolver,
     };
     let mut cell = basis.plan();
+    require_short_paths(&cell)?;
     require_same(before.as_ref(), &cell)?;
     let mut members = Members::new(log_format);
     let adopted = members.adopt(&mut cell)?;
     require_free_ports(&cell)?;
     progress.done(format!("{} in {}", cell.cell, state.display()));
     if let Some(reason) = reason {
-        progress.note(format!("hosts are plain processes on loopback, for want of namespaces: {reason}"));
+        progress.note(format!(
+            "hosts are plain processes on loopback, for want of namespaces: {reason}"
+        ));
     }
     if adopted > 0 {
         progress.note(format!("{adopted} of its processes run already and are adopted"));
     }
-    Ok(Run { state: state.to_owned(), cell, members, adopted, network_was_there })
+    let state = state.to_owned();
+    Ok(Run { state, identity, cell, resolver, members, adopted, network_was_there })
 }
 
 /// The subnet of before if it is still there, else a free one.
@@ -165,6 +178,23 @@ fn subnet(
         ),
         Some(_) | None => network::choose_subnet(&arguments.name),
     }
+}
+
+/// The processes of a host speak over sockets in its run directory, and the kernel takes paths of
+/// sockets up to 107 bytes.
+fn require_short_paths(cell: &CellFile) -> Result<()> {
+    const LONGEST: &str = "keeper.sock";
+    for host in &cell.hosts {
+        let length = host.run.join(LONGEST).as_os_str().len();
+        if length > 107 {
+            bail!(
+                "{} is too long by {} bytes for the path of a socket; choose a shorter --state",
+                host.run.join(LONGEST).display(),
+                length - 107
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What runs must be what is asked for, for adopted processes keep their configuration.
@@ -220,6 +250,7 @@ fn require_free_ports(cell: &CellFile) -> Result<()> {
 /// Makes the network, starts the processes and waits for them.
 async fn start(run: &mut Run, arguments: &UpArguments, progress: &mut Progress) -> Result<()> {
     let state = run.state.clone();
+    run.identity.save(&state)?;
     run.cell.write(&state)?;
     configs::make_directories(&state, &run.cell)?;
 
@@ -235,18 +266,22 @@ async fn start(run: &mut Run, arguments: &UpArguments, progress: &mut Progress) 
         host_memory_mib: share.memory_mib,
     };
     configs::write(&state, &run.cell, &choices)?;
+    run.resolver.write(&state)?;
     progress.done("mutual TLS between all processes");
 
     progress.begin("network");
     match run.cell.subnet {
         None => {
-            progress.done("hosts share this machine's; guests do not reach its loopback");
+            progress.done(
+                "hosts share this machine's; guests reach nothing outside, for they would also reach \
+                 its loopback",
+            );
         }
         Some(subnet) => {
             let network =
                 network::Network { name: run.cell.name.clone(), subnet, hosts: arguments.hosts };
             let nodes: Vec<u16> = run.cell.addresses("nodes").map(|nodes| nodes.port()).collect();
-            let mut notes = network.set_up(&nodes)?.into_iter();
+            let mut notes = network.set_up(&nodes, &run.resolver)?.into_iter();
             progress.done(notes.next().unwrap_or_default());
             notes.for_each(|note| progress.note(note));
         }
@@ -262,6 +297,7 @@ async fn start(run: &mut Run, arguments: &UpArguments, progress: &mut Progress) 
         run.cell.hosts.len(),
         share
     ));
+    share.note.iter().for_each(|note| progress.note(note));
 
     let Run { cell, members, .. } = run;
     tokio::select! {

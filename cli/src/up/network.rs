@@ -10,6 +10,7 @@
 //! Does not: touch firewall rules of others.
 
 use super::firewall;
+use super::resolver::Resolver;
 use super::shell::run;
 use super::subnet::{self, Subnet};
 use super::tools;
@@ -92,8 +93,8 @@ fn machine_lock() -> Result<File> {
 
 impl Network {
     /// Makes what is missing; answers what a user should know of it. `listeners` are the ports of
-    /// the bridge address that hosts may reach.
-    pub fn set_up(&self, listeners: &[u16]) -> Result<Vec<String>> {
+    /// the bridge's address that hosts may reach.
+    pub fn set_up(&self, listeners: &[u16], resolver: &Resolver) -> Result<Vec<String>> {
         let lock = machine_lock()?;
         self.set_up_bridge()?;
         for host in 1..=self.hosts {
@@ -101,20 +102,37 @@ impl Network {
                 .with_context(|| format!("cannot join host {host} to the network"))?;
         }
         let mut notes = vec![format!(
-            "made bridge {} ({}) and namespaces {} to {}",
+            "bridge {} ({}) joins the namespaces {} to {}",
             bridge(&self.name),
             self.subnet,
             namespace(&self.name, 1),
             namespace(&self.name, self.hosts),
         )];
         if tools::find("nft").is_some() {
-            firewall::set_up(&self.name, self.subnet, listeners)?;
-            notes.push(format!("made nft table {}: guests go out by masquerade, nothing comes in",
-                firewall::table(&self.name)));
+            firewall::set_up(&self.name, self.subnet, listeners, resolver.servers())?;
+            notes.push(format!(
+                "nft table {}: guests go out by masquerade, nothing comes in",
+                firewall::table(&self.name)
+            ));
             notes.extend(self.hold_forwarding()?);
+            if firewall::others_refuse() {
+                let bridge = bridge(&self.name);
+                notes.push(format!(
+                    "other rules of this machine refuse forwarding, as Docker Engine's do: allow it \
+                     with `iptables -I FORWARD -i {bridge} -j ACCEPT` and `-o {bridge}`, or guests \
+                     and hosts do not reach each other or the outside"
+                ));
+            }
         } else {
             notes.push(
                 "nft is missing (package nftables): guests reach nothing outside of this machine"
+                    .to_owned(),
+            );
+        }
+        if *resolver == Resolver::Unknown {
+            notes.push(
+                "this machine's name server is on its loopback, which hosts do not reach: guests \
+                 resolve no names unless they are given --dns"
                     .to_owned(),
             );
         }
@@ -147,7 +165,15 @@ impl Network {
             run(
                 "ip",
                 &[
-                    "link", "add", &machine_end, "type", "veth", "peer", "name", "eth0", "netns",
+                    "link",
+                    "add",
+                    &machine_end,
+                    "type",
+                    "veth",
+                    "peer",
+                    "name",
+                    "eth0",
+                    "netns",
                     &namespace,
                 ],
             )?;
@@ -207,7 +233,8 @@ impl Network {
             == "0";
         if off {
             std::fs::write(folder.join(WAS_OFF), "").context("cannot note the forwarding")?;
-            std::fs::write(FORWARDING, "1").with_context(|| format!("cannot write {FORWARDING}"))?;
+            std::fs::write(FORWARDING, "1")
+                .with_context(|| format!("cannot write {FORWARDING}"))?;
         }
         std::fs::write(folder.join(&self.name), "").context("cannot note the forwarding")?;
         Ok(off.then(|| {
@@ -222,11 +249,14 @@ impl Network {
         }
         let own = folder.join(&self.name);
         if own.exists() {
-            std::fs::remove_file(&own).with_context(|| format!("cannot remove {}", own.display()))?;
+            std::fs::remove_file(&own)
+                .with_context(|| format!("cannot remove {}", own.display()))?;
         }
-        let others = std::fs::read_dir(&folder)?.flatten().any(|entry| entry.file_name() != WAS_OFF);
+        let others =
+            std::fs::read_dir(&folder)?.flatten().any(|entry| entry.file_name() != WAS_OFF);
         if !others && folder.join(WAS_OFF).exists() {
-            std::fs::write(FORWARDING, "0").with_context(|| format!("cannot write {FORWARDING}"))?;
+            std::fs::write(FORWARDING, "0")
+                .with_context(|| format!("cannot write {FORWARDING}"))?;
             std::fs::remove_file(folder.join(WAS_OFF)).context("cannot forget the forwarding")?;
         }
         Ok(())

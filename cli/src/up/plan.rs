@@ -13,6 +13,7 @@ use super::identity::{HostIdentity, Identity};
 use super::isolation::Isolation;
 use super::network;
 use super::ports::Ports;
+use super::resolver::Resolver;
 use super::subnet::Subnet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,6 +30,7 @@ pub struct Basis<'a> {
     pub port_base: u16,
     /// `None`: hosts are plain processes.
     pub subnet: Option<Subnet>,
+    pub resolver: &'a Resolver,
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -40,9 +42,9 @@ impl Basis<'_> {
         let mut processes: Vec<Process> =
             (1..=identity.replicas).map(|replica| self.scheduler(replica)).collect();
         for host in &identity.hosts {
-            processes.extend([Kind::Keeper, Kind::Switch, Kind::Node].map(|kind| {
-                self.host_process(kind, host)
-            }));
+            processes.extend(
+                [Kind::Keeper, Kind::Switch, Kind::Node].map(|kind| self.host_process(kind, host)),
+            );
         }
         CellFile {
             format: CellFile::FORMAT,
@@ -112,6 +114,9 @@ impl Basis<'_> {
             id,
             host: host.map(|host| host.name.clone()),
             namespace: host.and_then(|host| self.namespace(host)),
+            resolv_conf: host
+                .and_then(|host| self.namespace(host))
+                .and_then(|_| self.resolver.file(self.state)),
             pid: None,
             pid_file: self.state.join(format!("pid/{stem}.json")),
             log: self.state.join(format!("log/{stem}.log")),
@@ -143,9 +148,11 @@ impl Basis<'_> {
     /// One of its own for every host, and one that the hosts of a cluster share.
     fn datastores(&self) -> Vec<DatastoreEntry> {
         let folder = self.state.join("datastores");
-        let local = self.identity.hosts.iter().map(|host| {
-            (format!("{}-local", host.name), vec![host.name.clone()])
-        });
+        let local = self
+            .identity
+            .hosts
+            .iter()
+            .map(|host| (format!("{}-local", host.name), vec![host.name.clone()]));
         let shared = self.identity.clusters.iter().enumerate().map(|(position, cluster)| {
             let members = self.identity.hosts.iter().filter(|host| host.cluster == *cluster);
             let name =

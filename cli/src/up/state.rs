@@ -19,26 +19,32 @@ pub fn default_directory() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     variable("XDG_STATE_HOME")
         .map(|folder| PathBuf::from(folder).join("berth"))
-        .or_else(|| {
-            variable("HOME").map(|folder| PathBuf::from(folder).join(".local/state/berth"))
-        })
+        .or_else(|| variable("HOME").map(|folder| PathBuf::from(folder).join(".local/state/berth")))
         .context("no place for the state: give --state, or set HOME")
 }
 
-/// Makes the directory if need be; for its owner only, since keys lie in it.
-pub fn open(directory: Option<PathBuf>) -> Result<PathBuf> {
+/// Makes the directory if need be, and says whether it was made; for its owner only, since keys lie
+/// in it.
+pub fn open(directory: Option<PathBuf>) -> Result<(PathBuf, bool)> {
     let directory = match directory {
         Some(directory) => directory,
         None => default_directory()?,
     };
-    if !directory.exists() {
+    let made = !directory.exists();
+    if made {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
     }
-    directory.canonicalize().with_context(|| format!("cannot find {}", directory.display()))
+    let whole = directory.canonicalize();
+    Ok((whole.with_context(|| format!("cannot find {}", directory.display()))?, made))
+}
+
+/// Removes a directory in which nothing but the lock came to be; anything else stays.
+pub fn discard_unused(state: &Path) {
+    let _stays = std::fs::remove_file(state.join(LOCK)).and_then(|()| std::fs::remove_dir(state));
 }
 
 /// Held by the one `berth up` or `berth down` that works on a state directory. The kernel lets it

@@ -52,9 +52,9 @@ pub struct Network {
 /// The first subnet for `name` into which no network of `taken` reaches.
 pub fn choose(name: &str, taken: &[Network]) -> Option<Subnet> {
     // FNV-1a: any fixed function will do, and this one is short.
-    let start = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let start = name
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     (0..254)
         .map(|step| (start.wrapping_add(step) % 254 + 1) as u8)
         .map(Subnet::at)

@@ -31,7 +31,10 @@ fn text(state: &Path, cell: &CellFile, adopted: usize) -> String {
     if !other_apis.is_empty() {
         text.push_str(&format!("  # the same API: {}\n", other_apis.join(" ")));
     }
-    text.push_str(&format!("  # all processes, addresses and logs: {}\n", CellFile::path(state).display()));
+    text.push_str(&format!(
+        "  # all processes, addresses and logs: {}\n",
+        CellFile::path(state).display()
+    ));
     text.push_str(
         "\nTry, in another terminal after these exports:\n\
          \x20 docker load -i busybox.tar      # any archive of `docker save`\n\

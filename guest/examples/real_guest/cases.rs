@@ -1,4 +1,5 @@
 //! What is tried, one guest each.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a case looks for the message that it needs")]
 
 use crate::machine::{Machine, Parts, bytes_of, text_of};
 use crate::{Outcome, now};
@@ -13,7 +14,7 @@ use berth_wire::codec;
 use berth_wire::record::Stream;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 type Case = fn(&Parts) -> Outcome<String>;
 
@@ -35,7 +36,11 @@ pub const CASES: &[(&str, Case)] = &[
     ("network", network),
     ("read_only_root", read_only_root),
     ("missing_disk", missing_disk),
+    ("bare_machine", bare_machine),
+    ("broken_agent", broken_agent),
+    ("late_disk", late_disk),
     ("zombies", zombies),
+    ("idle_cost", idle_cost),
 ];
 
 fn spec(arguments: &[&str]) -> GuestSpec {
@@ -106,8 +111,6 @@ fn entropy() -> Outcome<Vec<u8>> {
 fn started(machine: &mut Machine) -> Outcome<()> {
     machine.expect("start", |message| match message {
         GuestToHost::Started { .. } => Some(()),
-        GuestToHost::StartFailed(failure) => panic!("{failure:?}"),
-        GuestToHost::SetupFailed { text } => panic!("{text}"),
         _ => None,
     })
 }
@@ -115,8 +118,6 @@ fn started(machine: &mut Machine) -> Outcome<()> {
 fn exited(machine: &mut Machine) -> Outcome<ExitStatus> {
     machine.expect("exit", |message| match message {
         GuestToHost::Exited(exit) => Some(*exit),
-        GuestToHost::StartFailed(failure) => panic!("{failure:?}"),
-        GuestToHost::SetupFailed { text } => panic!("{text}"),
         _ => None,
     })
 }
@@ -155,6 +156,7 @@ fn exit_code(parts: &Parts) -> Outcome<String> {
         _ => None,
     })?;
     let is_ready = machine.booted.elapsed();
+    let ready_cpu = machine.cpu_seconds()?;
     set_up(&mut machine, &shell("echo first; exit 7"))?;
     started(&mut machine)?;
     let is_started = machine.booted.elapsed();
@@ -172,9 +174,10 @@ fn exit_code(parts: &Parts) -> Outcome<String> {
     check("exit on the delta disk", text.starts_with("code=7\noom=false\n"), true)?;
     check("delta disk is clean", clean, true)?;
     let console = ended.console()?;
-    check("console names the reason", console.contains("power off: told to"), true)?;
+    check("console names the reason", console.contains("power off: the node said so"), true)?;
     Ok(format!(
-        "{}: ready {:.2} s (guest uptime {:.2}), started {:.2}, first output {:.2}, exited {:.2}, off {:.2} later",
+        "{}: ready {:.2} s (guest uptime {:.2}, {ready_cpu:.2} s of CPU), started {:.2}, \
+         first output {:.2}, exited {:.2}, off {:.2} later",
         kernel.0,
         is_ready.as_secs_f64(),
         kernel.1 as f64 / 1e9,
@@ -188,9 +191,12 @@ fn exit_code(parts: &Parts) -> Outcome<String> {
 fn surroundings(parts: &Parts) -> Outcome<String> {
     let mut spec = shell(
         "echo out; echo err >&2; pwd; hostname; echo $HOME $HOSTNAME $A $PATH; tty; \
-         cat /proc/1/comm; ls /dev; cat /etc/hosts /etc/hostname /etc/resolv.conf; stat -c %a /dev/shm /data /work; \
-         readlink /dev/stdout; echo again > /dev/stdout; ulimit -n; cat /proc/self/cgroup; wc -c < /proc/kcore; \
-         grep -c . /proc/self/mountinfo; cat /proc/sys/kernel/hostname; umask; date +%s; touch /proc/sys/x; ls /proc/acpi",
+         cat /proc/1/comm; ls /dev; cat /etc/hosts /etc/hostname /etc/resolv.conf; \
+         stat -c %a /dev/shm /data /work; \
+         readlink /dev/stdout; echo again > /dev/stdout; ulimit -n; cat /proc/self/cgroup; \
+         wc -c < /proc/kcore; \
+         grep -c . /proc/self/mountinfo; cat /proc/sys/kernel/hostname; umask; date +%s; \
+         touch /proc/sys/x; ls /proc/acpi",
     );
     spec.process.environment = vec!["A=b".to_string()];
     spec.process.working_directory = "/work/here".to_string();
@@ -245,7 +251,8 @@ fn user_network() -> GuestNetwork {
 }
 
 fn user(parts: &Parts) -> Outcome<String> {
-    let script = "id; echo $HOME; grep Cap /proc/self/status; cat /proc/self/attr/current 2>/dev/null; echo x > /dev/stderr";
+    let script = "id; echo $HOME; grep Cap /proc/self/status; \
+     cat /proc/self/attr/current 2>/dev/null; echo x > /dev/stderr";
     let mut spec = shell(script);
     spec.process.user = "nobody".to_string();
     let (_, out, err) = run(parts, "user-nobody", &spec)?;
@@ -278,7 +285,7 @@ fn stdin(parts: &Parts) -> Outcome<String> {
     let mut spec = shell("md5sum; echo over");
     spec.process.stdio = Stdio::Pipes { stdin: true };
     let mut machine = boot(parts, "stdin", &spec)?;
-    let data: Vec<u8> = (0..1_500_000u32).map(|number| (number * 7 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..1_500_000u32).map(|number| ((number * 7) >> 3) as u8).collect();
     let sum = String::from_utf8(
         std::process::Command::new("md5sum")
             .arg("/dev/stdin")
@@ -321,9 +328,11 @@ fn send_stdin(machine: &mut Machine, data: &[u8]) -> Outcome<()> {
 
 fn terminal(parts: &Parts) -> Outcome<String> {
     let mut spec = shell(
-        "stty size; tty; echo $TERM; trap 'stty size' WINCH; echo err >&2; read line; echo got $line; \
-         while read line; do echo and $line; done",
+        "stty size; tty; echo $TERM; trap 'stty size' WINCH; echo err >&2; read line; \
+         echo got $line; \
+         while :; do if read line; then echo and $line; elif [ $? -le 1 ]; then break; fi; done",
     );
+    // A trap interrupts `read`, which is no end of input.
     spec.process.stdio = Stdio::Terminal { stdin: true, rows: 40, columns: 100 };
     let mut machine = boot(parts, "terminal", &spec)?;
     let has = |text: &'static str| {
@@ -394,9 +403,9 @@ fn much_output(parts: &Parts) -> Outcome<String> {
     let script = "seq 1 750000; echo end >&2";
     let mut machine = boot(parts, "much_output", &shell(script))?;
     started(&mut machine)?;
-    let begun = now();
+    let (begun, before) = (now(), machine.cpu_seconds()?);
     let exit = exited(&mut machine)?;
-    let took = begun.elapsed();
+    let (took, cpu) = (begun.elapsed(), machine.cpu_seconds()? - before);
     let log = machine.log()?;
     machine.power_off()?;
     let out = bytes_of(&log, Stream::Stdout);
@@ -405,7 +414,7 @@ fn much_output(parts: &Parts) -> Outcome<String> {
     check("content", out == expected.as_bytes(), true)?;
     check("stderr", text_of(&log, Stream::Stderr).as_str(), "end\n")?;
     check("cause", exit.cause, ExitCause::Code(0))?;
-    Ok(format!("{} bytes in {:.2} s", out.len(), took.as_secs_f64()))
+    Ok(format!("{} bytes in {:.2} s, {cpu:.2} s of CPU", out.len(), took.as_secs_f64()))
 }
 
 fn reconnects(parts: &Parts) -> Outcome<String> {
@@ -523,8 +532,10 @@ fn power_off_while_running(parts: &Parts) -> Outcome<String> {
 
 fn isolation(parts: &Parts) -> Outcome<String> {
     let script = "ls -d /modules /base /delta /container /init /modules/order 2>/dev/null; \
-        mkdir /n; mknod /n/agent c $(cat /sys/class/virtio-ports/vport*p1/dev | tr : ' '); cat /n/agent; \
-        mknod /n/disk b $(cat /sys/block/vdb/dev | tr : ' '); dd if=/n/disk of=/dev/null bs=512 count=1; \
+        mkdir /n; mknod /n/agent c $(cat /sys/class/virtio-ports/vport*p1/dev | tr : ' '); \
+        cat /n/agent; \
+        mknod /n/disk b $(cat /sys/block/vdb/dev | tr : ' '); \
+        dd if=/n/disk of=/dev/null bs=512 count=1; \
         mknod /n/null c 1 3 && echo fine > /n/null && echo null works; \
         mount -t tmpfs x /mnt; mkdir /c; ls /proc/1/root/ | tr '\\n' ' '; ls -d /proc/[0-9]*; \
         hostname other; date -s 2000-01-01; insmod x; cd /; mkdir /jail; \
@@ -557,7 +568,8 @@ fn network(parts: &Parts) -> Outcome<String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
     let mut spec = shell(&format!(
-        "ip -4 addr show eth0; ip route; ping -c 1 10.0.2.2 | grep loss; echo hello | nc 10.0.2.2 {port}; id -u; \
+        "ip -4 addr show eth0; ip route; ping -c 1 10.0.2.2 | grep loss; \
+         echo hello | nc 10.0.2.2 {port}; id -u; \
          cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip addr show lo | grep inet"
     ));
     spec.network = Some(user_network());
@@ -617,9 +629,64 @@ fn missing_disk(parts: &Parts) -> Outcome<String> {
     Ok(String::new())
 }
 
+fn bare_machine(parts: &Parts) -> Outcome<String> {
+    // As a node probes whether guests come up: an agent port and nothing else.
+    let mut machine = Machine::boot_bare(parts, "bare_machine")?;
+    check("standing", ready(&mut machine)?, Standing::Idle)?;
+    let took = machine.booted.elapsed();
+    machine.power_off()?;
+    Ok(format!("ready {:.2} s", took.as_secs_f64()))
+}
+
+fn broken_agent(parts: &Parts) -> Outcome<String> {
+    // An initramfs without modules: the agent cannot even find its ports.
+    let initramfs = parts.work.join("broken");
+    crate::initramfs::write_agent_alone(&initramfs, &parts.agent)?;
+    let parts = Parts { initramfs, ..parts.clone() };
+    let mut machine = Machine::boot(&parts, "broken_agent", 256)?;
+    let console = machine.wait_off()?.console()?;
+    let reason = "power off: read /modules/order: no such file or directory";
+    check(&console, console.contains(reason), true)?;
+    Ok(String::new())
+}
+
+fn late_disk(parts: &Parts) -> Outcome<String> {
+    let mut machine = Machine::boot_without_delta(parts, "late_disk")?;
+    ready(&mut machine)?;
+    set_up(&mut machine, &shell("echo late"))?;
+    let plugged = now();
+    machine.plug_delta()?;
+    started(&mut machine)?;
+    let took = plugged.elapsed();
+    check("cause", exited(&mut machine)?.cause, ExitCause::Code(0))?;
+    machine.power_off()?;
+    Ok(format!("started {:.2} s after the plug", took.as_secs_f64()))
+}
+
+fn idle_cost(parts: &Parts) -> Outcome<String> {
+    let mut machine = Machine::boot(parts, "idle_cost", 128)?;
+    ready(&mut machine)?;
+    set_up(&mut machine, &spec(&["sleep", "1000"]))?;
+    started(&mut machine)?;
+    let settled = now() + Duration::from_secs(2);
+    while now() < settled {
+        machine.turn()?;
+    }
+    let (begun, before) = (now(), machine.cpu_seconds()?);
+    while begun.elapsed() < Duration::from_secs(10) {
+        machine.turn()?;
+    }
+    let share = (machine.cpu_seconds()? - before) / begun.elapsed().as_secs_f64();
+    let private = machine.private_mib()?;
+    machine.power_off()?;
+    Ok(format!("{:.2} % of a CPU, {private} MiB private, 128 MiB guest", share * 100.0))
+}
+
 fn zombies(parts: &Parts) -> Outcome<String> {
-    // Orphans go to the container's init; when that ends, everything else is killed and output closes.
-    let script = "(sleep 1000 &) ; (while :; do echo tick; sleep 0.1; done &) ; sleep 0.5; exit 9";
+    // Orphans go to the container's init; when that ends, everything else is killed and output
+    // closes.
+    let script = "(sleep 1000 &) ; (while :; do echo tick; sleep 0.1; done &) ; sleep 0.5; \
+     exit 9";
     let (exit, out, _) = run(parts, "zombies", &shell(script))?;
     check("cause", exit.cause, ExitCause::Code(9))?;
     check("ticks", out.contains("tick"), true)?;

@@ -32,6 +32,15 @@ pub fn write(target: &Path, agent: &Path, kernel_package: &Path) -> Outcome<()> 
     Ok(())
 }
 
+/// An archive that holds nothing but the agent.
+pub fn write_agent_alone(target: &Path, agent: &Path) -> Outcome<()> {
+    let mut archive = Cursor::new(Vec::new());
+    put(&mut archive, "init", 0o100755, &fs::read(agent)?)?;
+    trailer(&mut archive)?;
+    fs::write(target, archive.into_inner())?;
+    Ok(())
+}
+
 /// Every module file below a directory, by name with underscores.
 fn module_files(directory: &Path) -> Outcome<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
@@ -41,10 +50,10 @@ fn module_files(directory: &Path) -> Outcome<BTreeMap<String, PathBuf>> {
             let path = entry?.path();
             if path.is_dir() {
                 waiting.push(path);
-            } else if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
-                if let Some(name) = name.strip_suffix(".ko") {
-                    found.insert(name.replace('-', "_"), path);
-                }
+            } else if let Some(name) = path.file_name().and_then(|name| name.to_str())
+                && let Some(name) = name.strip_suffix(".ko")
+            {
+                found.insert(name.replace('-', "_"), path);
             }
         }
     }

@@ -1,29 +1,29 @@
 //! One container VM: its QEMU, its disks, and the node's end of its ports.
 
-use crate::{Outcome, now, tsc_khz};
-use berth_model::guest::{
-    AGENT_PORT, BASE_SERIAL, DELTA_SERIAL, GuestToHost, HostToGuest, LOG_PORT, PROTOCOL_MAX,
-    PROTOCOL_MIN,
-};
+use crate::qemu::{self, Devices};
+use crate::{Outcome, now};
+use berth_model::guest::{DELTA_SERIAL, GuestToHost, HostToGuest, PROTOCOL_MAX, PROTOCOL_MIN};
 use berth_wire::channel::{Endpoint, TO_HOST_MESSAGE_MAX};
 use berth_wire::codec;
 use berth_wire::record::{Record, RecordReader, Stream};
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// Nothing in a guest should take longer, however loaded this machine is.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What all machines share.
+#[derive(Clone)]
 pub struct Parts {
     pub work: PathBuf,
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
+    pub agent: PathBuf,
     pub base: PathBuf,
     pub blank: PathBuf,
 }
@@ -36,81 +36,34 @@ pub struct Machine {
     endpoint: Endpoint,
     nonce: u64,
     heard: VecDeque<GuestToHost>,
-    /// Bytes that went each way, to cut at a given one.
-    pub received: usize,
 }
 
 impl Machine {
     pub fn boot(parts: &Parts, name: &str, memory_mib: u32) -> Outcome<Machine> {
+        Machine::boot_with(parts, name, memory_mib, Devices::All)
+    }
+
+    /// Boots with a delta disk that will be plugged later.
+    pub fn boot_without_delta(parts: &Parts, name: &str) -> Outcome<Machine> {
+        Machine::boot_with(parts, name, 256, Devices::AllButDelta)
+    }
+
+    /// Boots with nothing but the agent port.
+    pub fn boot_bare(parts: &Parts, name: &str) -> Outcome<Machine> {
+        Machine::boot_with(parts, name, 128, Devices::AgentPort)
+    }
+
+    fn boot_with(parts: &Parts, name: &str, memory_mib: u32, devices: Devices) -> Outcome<Machine> {
         let directory = parts.work.join(name);
         if directory.exists() {
             fs::remove_dir_all(&directory)?;
         }
         fs::create_dir_all(&directory)?;
-        let at = |file: &str| directory.join(file).display().to_string();
-        let delta = at("delta.qcow2");
-        let backing = parts.blank.display().to_string();
         run(Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &backing, &delta]))?;
-
-        let khz = tsc_khz();
-        let command_line = std::env::var("REAL_GUEST_APPEND").unwrap_or_else(|_| format!(
-            "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable tsc_early_khz={khz} lpj={} \
-             random.trust_cpu=on mitigations=off nokaslr 8250.nr_uarts=1 i8042.noaux i8042.nokbd \
-             cryptomgr.notests audit=0 init_on_alloc=0",
-            khz * 4
-        ));
-        let cpu = std::env::var("REAL_GUEST_CPU").unwrap_or_else(|_| "qemu64".to_string());
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-name", name, "-accel", "tcg", "-M", "q35", "-cpu", &cpu]);
-        qemu.args(["-m", &memory_mib.to_string(), "-smp", "1"]);
-        qemu.args(["-nodefaults", "-nographic", "-no-reboot"]);
-        qemu.args(["-chardev", &format!("file,id=console,path={},append=on", at("console.log"))]);
-        qemu.args(["-serial", "chardev:console"]);
-        qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))]);
-        for port in 0..4 {
-            let (chassis, address) = (port + 1, port + 2);
-            qemu.args(["-device", &format!(
-                "pcie-root-port,id=rp{port},bus=pcie.0,addr={address:x},chassis={chassis},slot={chassis}"
-            )]);
-        }
-        qemu.args(["-device", "virtio-serial-pci,id=serial,bus=pcie.0,addr=1e,max_ports=4"]);
-        qemu.args([
-            "-chardev",
-            &format!("socket,id=agent,path={},server=on,wait=off", at("agent")),
-        ]);
-        qemu.args([
-            "-device",
-            &format!("virtserialport,bus=serial.0,nr=1,chardev=agent,name={AGENT_PORT}"),
-        ]);
-        qemu.args(["-chardev", &format!("file,id=log,path={},append=on", at("log"))]);
-        qemu.args([
-            "-device",
-            &format!("virtserialport,bus=serial.0,nr=2,chardev=log,name={LOG_PORT}"),
-        ]);
-        qemu.args([
-            "-blockdev",
-            &format!(
-                "driver=raw,node-name=base,read-only=on,file.driver=file,file.filename={}",
-                parts.base.display()
-            ),
-        ]);
-        qemu.args(["-device", &format!("virtio-blk-pci,bus=rp0,drive=base,serial={BASE_SERIAL}")]);
-        qemu.args([
-            "-blockdev",
-            &format!(
-                "driver=qcow2,node-name=delta,discard=unmap,file.driver=file,file.filename={delta}"
-            ),
-        ]);
-        qemu.args([
-            "-device",
-            &format!("virtio-blk-pci,bus=rp1,drive=delta,serial={DELTA_SERIAL}"),
-        ]);
-        qemu.args(["-netdev", "user,id=net"]);
-        qemu.args(["-device", "virtio-net-pci,bus=rp2,netdev=net,mac=52:54:00:00:00:50,romfile="]);
-        qemu.arg("-kernel").arg(&parts.kernel).arg("-initrd").arg(&parts.initramfs);
-        qemu.args(["-append", &command_line]);
-        qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(at("qemu.err"))?);
+            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+            .arg(&parts.blank)
+            .arg(directory.join("delta.qcow2")))?;
+        let mut qemu = qemu::command(parts, &directory, memory_mib, devices)?;
         let booted = now();
         let qemu = qemu.spawn()?;
         let mut machine = Machine {
@@ -121,10 +74,20 @@ impl Machine {
             endpoint: Endpoint::host(PROTOCOL_MIN..=PROTOCOL_MAX),
             nonce: 1,
             heard: VecDeque::new(),
-            received: 0,
         };
         machine.connect()?;
         Ok(machine)
+    }
+
+    /// Seconds of CPU that QEMU has used: unlike the time on the wall, not a matter of who else is
+    /// busy.
+    pub fn cpu_seconds(&self) -> Outcome<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.qemu.id()))?;
+        let fields: Vec<&str> =
+            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
+        // utime and stime, in hundredths.
+        Ok((ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0)
     }
 
     /// Drops the connection wherever it stands, and says hello on a new one.
@@ -152,6 +115,39 @@ impl Machine {
             .wrapping_mul(6364136223846793005)
             .wrapping_add(now().elapsed().as_nanos() as u64 | 1);
         self.endpoint.reconnected(self.nonce);
+        Ok(())
+    }
+
+    /// Mebibytes of QEMU's memory that nobody shares.
+    pub fn private_mib(&self) -> Outcome<u64> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.qemu.id()))?;
+        let kib = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().ok()
+        };
+        Ok((kib("Private_Clean").unwrap_or(0) + kib("Private_Dirty").unwrap_or(0)) / 1024)
+    }
+
+    /// Plugs the delta disk into the running machine.
+    pub fn plug_delta(&self) -> Outcome<()> {
+        let mut control = UnixStream::connect(self.directory.join("qmp"))?;
+        control.set_read_timeout(Some(PATIENCE))?;
+        let device = format!(
+            "{{\"driver\":\"virtio-blk-pci\",\"bus\":\"rp1\",\"drive\":\"delta\",\
+             \"serial\":\"{DELTA_SERIAL}\",\"id\":\"delta\"}}"
+        );
+        writeln!(control, "{{\"execute\":\"qmp_capabilities\"}}")?;
+        writeln!(control, "{{\"execute\":\"device_add\",\"arguments\":{device}}}")?;
+        // The greeting and two answers; an error shows as the disk that never comes.
+        let mut answers = String::new();
+        let mut buffer = [0; 1024];
+        while answers.matches("\"return\"").count() < 2 {
+            let count = control.read(&mut buffer)?;
+            answers.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            if count == 0 || answers.contains("\"error\"") {
+                return Err(format!("hot-plug: {answers}").into());
+            }
+        }
         Ok(())
     }
 
@@ -198,7 +194,6 @@ impl Machine {
         match socket.read(&mut buffer) {
             Ok(0) => return Err("the guest's port was closed".into()),
             Ok(count) => {
-                self.received += count;
                 self.endpoint.receive(&buffer[..count])?;
             }
             Err(error) if would_block(&error) => {}
@@ -225,10 +220,12 @@ impl Machine {
     ) -> Outcome<T> {
         let deadline = now() + PATIENCE;
         while now() < deadline {
-            if let Some(message) = self.hear()? {
-                if let Some(found) = wanted(&message) {
-                    return Ok(found);
-                }
+            let Some(message) = self.hear()? else { continue };
+            if let Some(found) = wanted(&message) {
+                return Ok(found);
+            }
+            if matches!(message, GuestToHost::StartFailed(_) | GuestToHost::SetupFailed { .. }) {
+                return Err(format!("no {what}, but {message:?}").into());
             }
         }
         Err(format!("no {what}; console: {}", self.read("console.log")?).into())
@@ -360,48 +357,4 @@ pub fn run(command: &mut Command) -> Outcome<()> {
 
 fn would_block(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
-}
-
-/// A base disk with busybox, and a blank delta disk.
-pub fn disks(work: &Path) -> Outcome<(PathBuf, PathBuf)> {
-    let (root, base) = (work.join("root"), work.join("base.squashfs"));
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
-    for directory in ["bin", "etc", "tmp", "home/app"] {
-        fs::create_dir_all(root.join(directory))?;
-    }
-    fs::copy("/bin/busybox", root.join("bin/busybox"))?;
-    let list = Command::new("/bin/busybox").arg("--list").output()?;
-    for applet in String::from_utf8(list.stdout)?.lines().filter(|name| *name != "busybox") {
-        std::os::unix::fs::symlink("busybox", root.join("bin").join(applet))?;
-    }
-    fs::write(
-        root.join("etc/passwd"),
-        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/home:/bin/false\napp:x:1000:1000::/home/app:/bin/sh\n",
-    )?;
-    fs::write(
-        root.join("etc/group"),
-        "root:x:0:\nwheel:x:10:root,app\nnogroup:x:65534:\napp:x:1000:\n",
-    )?;
-    fs::write(root.join("etc/plain"), "not a program\n")?;
-    fs::write(root.join("bin/garbage"), [0xff; 100])?;
-    std::os::unix::fs::symlink("/run/somewhere/resolv.conf", root.join("etc/resolv.conf"))?;
-    run(Command::new("chmod").arg("755").arg(root.join("bin/garbage")))?;
-    if base.exists() {
-        fs::remove_file(&base)?;
-    }
-    run(Command::new("mksquashfs").arg(&root).arg(&base).args([
-        "-comp",
-        "lz4",
-        "-noappend",
-        "-quiet",
-        "-all-root",
-    ]))?;
-    let (raw, blank) = (work.join("blank.raw"), work.join("blank.qcow2"));
-    File::create(&raw)?.set_len(1 << 30)?;
-    run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&raw))?;
-    run(Command::new("qemu-img").args(["convert", "-O", "qcow2"]).arg(&raw).arg(&blank))?;
-    fs::remove_file(&raw)?;
-    Ok((base, blank))
 }

@@ -1,14 +1,16 @@
 //! Boots the agent in real guests and holds it to what it promises.
 //!
-//! `cargo run -p berth-guest --example real_guest -- KERNEL_PACKAGE AGENT WORK [CASE...]`: the directory
-//! that Debian's kernel package was unpacked to, the static agent, a directory for disks and logs, and
-//! the cases to run (all if none is named). Needs QEMU, squashfs-tools, e2fsprogs and busybox-static.
-//! Prints one line a case; ends with 1 if one failed.
+//! `cargo run -p berth-guest --example real_guest -- KERNEL_PACKAGE AGENT WORK [CASE...]`: the
+//! directory that Debian's kernel package was unpacked to, the static agent, a directory for disks
+//! and logs, and the cases to run (all if none is named). Needs QEMU, squashfs-tools, e2fsprogs and
+//! busybox-static. Prints one line a case; ends with 1 if one failed.
 #![expect(clippy::print_stdout, reason = "a program for people")]
 
 mod cases;
+mod disks;
 mod initramfs;
 mod machine;
+mod qemu;
 
 use machine::Parts;
 use std::path::PathBuf;
@@ -23,9 +25,11 @@ fn main() -> Outcome<()> {
     };
     let (kernel_package, work) = (PathBuf::from(kernel_package), PathBuf::from(work));
     std::fs::create_dir_all(&work)?;
+    // Disks name each other by path.
+    let work = work.canonicalize()?;
     let initramfs = work.join("initramfs");
     initramfs::write(&initramfs, agent.as_ref(), &kernel_package)?;
-    let (base, blank) = machine::disks(&work)?;
+    let (base, blank) = disks::make(&work)?;
     let kernel = match std::env::var_os("REAL_GUEST_KERNEL") {
         Some(path) => path.into(),
         None => std::fs::read_dir(kernel_package.join("boot"))?
@@ -36,7 +40,7 @@ fn main() -> Outcome<()> {
             })
             .ok_or("the kernel package holds no vmlinuz")?,
     };
-    let parts = Parts { work, kernel, initramfs, base, blank };
+    let parts = Parts { work, kernel, initramfs, agent: agent.into(), base, blank };
     let mut failed = 0;
     for (name, case) in cases::CASES {
         if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {

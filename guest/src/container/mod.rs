@@ -1,4 +1,5 @@
-//! The container's main process: started in its own namespaces, and then a pid and some descriptors.
+//! The container's main process: started in its own namespaces, and then a pid and some
+//! descriptors.
 //!
 //! ```text
 //!  agent ── fork into namespaces ──► child: PID 1 of the container
@@ -7,7 +8,8 @@
 //!        ◄── Failed | Ready ────────  user, capabilities, working directory, program
 //!                                     exec
 //! ```
-//! Verdicts come over a socket, so a child that hangs in the image's files never holds the agent up.
+//! Verdicts come over a socket, so a child that hangs in the image's files never holds the agent
+//! up.
 
 mod init;
 mod mounts;

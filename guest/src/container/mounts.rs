@@ -1,8 +1,8 @@
 //! The container's view of files: overlay as root, and Docker's mounts in it.
 //!
-//! The root is moved over the initramfs's and entered, so that nothing of the agent's can be reached by
-//! any path; the agent's other mounts are gone from this namespace before. Everything inside is
-//! mounted from inside, so that links in the image lead nowhere else.
+//! The root is moved over the initramfs's and entered, so that nothing of the agent's can be
+//! reached by any path; the agent's other mounts are gone from this namespace before. Everything
+//! inside is mounted from inside, so that links in the image lead nowhere else.
 
 use crate::host_files;
 use crate::root::{BASE, DELTA, HOST_FILES, ROOT};
@@ -60,8 +60,8 @@ const LINKS: [(&str, &str); 6] = [
     ("/dev/core", "/proc/kcore"),
 ];
 
-/// Makes the overlay the root of this namespace, with everything in it that a container expects. The
-/// caller is in a mount namespace of its own.
+/// Makes the overlay the root of this namespace, with everything in it that a container expects.
+/// The caller is in a mount namespace of its own.
 pub fn enter(spec: &GuestSpec) -> Result<(), Trouble> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).during(|| "make mounts private")?;

@@ -20,7 +20,8 @@ pub fn make(given: &Given, rows: u16, columns: u16) -> Result<OwnedFd, Trouble> 
     Ok(slave)
 }
 
-/// Sets the size; the kernel tells the foreground process by SIGWINCH. A size of nothing is left alone.
+/// Sets the size; the kernel tells the foreground process by SIGWINCH. A size of nothing is left
+/// alone.
 pub fn resize(terminal: &impl AsFd, rows: u16, columns: u16) {
     if rows == 0 && columns == 0 {
         return;

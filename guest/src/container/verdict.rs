@@ -44,9 +44,12 @@ pub fn receive(source: &mut Source) -> Result<Option<Verdict>, Trouble> {
         }
         Err(error) => return Err(error).during(|| "hear the container's process"),
     };
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+    let descriptor = control.drain().find_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
+            descriptors.next()
+        } else {
+            None
+        }
     });
     Ok(Some(match (bytes[..count].split_first(), descriptor) {
         (None, _) => Verdict::End,

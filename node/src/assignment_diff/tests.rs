@@ -48,12 +48,7 @@ fn run_order() -> RunOrder {
         labels: BTreeMap::new(),
         docker_request: String::new(),
     };
-    RunOrder {
-        name: "name".into(),
-        spec,
-        image_datastore: STORE,
-        cpu_model: "Nehalem".into(),
-    }
+    RunOrder { name: "name".into(), spec, image_datastore: STORE, cpu_model: "Nehalem".into() }
 }
 
 fn stop_order(grace: u32) -> StopOrder {

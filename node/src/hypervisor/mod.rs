@@ -16,7 +16,7 @@ mod plan;
 pub mod qemu;
 pub mod simulated;
 
-pub use plan::{Deadlines, LaunchPlan};
+pub use plan::{CONSOLE_FILE, Deadlines, LaunchPlan};
 
 use berth_model::host::Accelerator;
 use std::io;
@@ -91,6 +91,16 @@ pub struct Ended {
     pub last_words: String,
 }
 
+/// Waits until a machine's end is told.
+async fn until_ended(mut ended: tokio::sync::watch::Receiver<Option<Ended>>) -> Ended {
+    let known = ended.wait_for(Option::is_some).await.ok().map(|known| known.clone());
+    match known {
+        Some(known) => known.unwrap_or_default(),
+        // The runtime shuts down, and whoever asks with it.
+        None => std::future::pending().await,
+    }
+}
+
 /// Of the hypervisor process, its guest's work included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
@@ -141,10 +151,7 @@ impl LaunchError {
     pub(crate) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LaunchError {
         let path = path.to_owned();
         move |source| {
-            if matches!(
-                source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ) {
+            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
                 LaunchError::DatastoreFull(path)
             } else {
                 LaunchError::Io { what, path, source }

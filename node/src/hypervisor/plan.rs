@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What a guest's kernel writes on its console, in the run directory. It may be emptied at any time.
+pub const CONSOLE_FILE: &str = "console.log";
+
 /// One machine to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaunchPlan {

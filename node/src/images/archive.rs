@@ -105,7 +105,8 @@ impl Archive {
                 check_digest(&image.config, &document, digest)?;
             }
             let layers = image.layers.unwrap_or_default();
-            let layers = layers.into_iter().map(|name| self.layer(name)).collect::<Result<_, _>>()?;
+            let layers =
+                layers.into_iter().map(|name| self.layer(name)).collect::<Result<_, _>>()?;
             let tags = image.tags.unwrap_or_default();
             let references =
                 tags.iter().map(|tag| reference(tag)).collect::<Result<Vec<_>, _>>()?;
@@ -118,14 +119,14 @@ impl Archive {
         let index: Index = self.json("index.json")?;
         let mut candidates: Vec<Candidate> = Vec::new();
         for descriptor in &index.manifests {
-            let Some((document, layers)) = self.manifest(descriptor, 0)? else {
+            let Some(mut found) = self.manifest(descriptor, 0)? else {
                 continue;
             };
-            let references = descriptor.reference().into_iter().collect::<Vec<_>>();
+            found.references.extend(descriptor.reference());
             // A layout lists an image once for each of its names.
-            match candidates.iter_mut().find(|known| known.document == document) {
-                Some(known) => known.references.extend(references),
-                None => candidates.push(Candidate { references, document, layers }),
+            match candidates.iter_mut().find(|known| known.document == found.document) {
+                Some(known) => known.references.extend(found.references),
+                None => candidates.push(found),
             }
         }
         if candidates.is_empty() {
@@ -134,12 +135,12 @@ impl Archive {
         Ok(candidates)
     }
 
-    /// The image behind a descriptor; `None` if it is for another platform or no image.
+    /// The image behind a descriptor, nameless; `None` if it is for another platform or no image.
     fn manifest(
         &self,
         descriptor: &Descriptor,
         depth: usize,
-    ) -> Result<Option<(Vec<u8>, Vec<Layer>)>, LoadError> {
+    ) -> Result<Option<Candidate>, LoadError> {
         #[derive(Deserialize)]
         struct Manifest {
             config: Option<Descriptor>,
@@ -163,7 +164,7 @@ impl Archive {
         let layer = |layer: Descriptor| self.layer(blob_name(&layer.digest)?);
         let layers = manifest.layers.unwrap_or_default();
         let layers = layers.into_iter().map(layer).collect::<Result<_, _>>()?;
-        Ok(Some((document, layers)))
+        Ok(Some(Candidate { references: Vec::new(), document, layers }))
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, LoadError> {

@@ -11,7 +11,7 @@ use crate::images::{LoadError, Watcher};
 use berth_model::{HostId, ImageId};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -129,10 +129,7 @@ fn publish(draft: &Path, datastore: &Datastore, image: ImageId) -> io::Result<()
 }
 
 fn is_occupied(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-    )
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }
 
 /// Ends with its child, whichever way.
@@ -154,8 +151,11 @@ fn squash(
     watcher: &Watcher,
 ) -> Result<(), LoadError> {
     let trouble = |error: io::Error| super::spool::trouble(&datastore.name, error);
-    let words = draft.join("words");
-    let log = File::create(&words).map_err(trouble)?;
+    // In memory: on a full datastore its last words could not be written either.
+    let mut words: File = rustix::fs::memfd_create("sqfstar", rustix::fs::MemfdFlags::CLOEXEC)
+        .map_err(|error| trouble(error.into()))?
+        .into();
+    let log = words.try_clone().map_err(trouble)?;
     let root = flattened.tree.root();
     let spawned = Command::new(sqfstar)
         .args(["-comp", "lz4", "-no-progress", "-quiet", "-exit-on-error", "-mkfs-time", "0"])
@@ -184,9 +184,9 @@ fn squash(
     }
     let waiting = |error| LoadError::Io { what: "wait for sqfstar".into(), source: error };
     let status = child.0.wait().map_err(waiting)?;
-    let said = fs::read(&words).unwrap_or_default();
+    let mut said = Vec::new();
+    words.rewind().and_then(|()| words.read_to_end(&mut said)).map_err(trouble)?;
     let said = String::from_utf8_lossy(&said[said.len().saturating_sub(2000)..]).into_owned();
-    fs::remove_file(&words).map_err(trouble)?;
     if status.success() && written.is_ok() {
         return Ok(());
     }

@@ -63,7 +63,10 @@ pub fn describe(document: Vec<u8>) -> Result<Described, LoadError> {
     let architecture = parsed.architecture.unwrap_or_default();
     let os = parsed.os.unwrap_or_default();
     if architecture != "amd64" || os != "linux" {
-        return Err(LoadError::Platform { image: id.short(), platform: format!("{os}/{architecture}") });
+        return Err(LoadError::Platform {
+            image: id.short(),
+            platform: format!("{os}/{architecture}"),
+        });
     }
     let diff_ids = parsed.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
     if diff_ids.len() > LAYERS_MAX {

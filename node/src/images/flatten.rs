@@ -155,9 +155,8 @@ impl Flattened {
 fn named(entry: &TarEntry, path: &[u8]) -> TarEntry {
     let mut named = entry.clone();
     named.path = path.to_vec();
-    let mark = |name: &[u8]| {
-        name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
-    };
+    let mark =
+        |name: &[u8]| name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
     named.xattrs.retain(|(name, _)| !mark(name));
     named
 }
@@ -197,7 +196,9 @@ impl<R: Read> Read for Hashing<R> {
         self.hash.update(&buffer[..count]);
         self.count += count as u64;
         if self.count > self.limit {
-            return Err(io::Error::other("it unpacks to more than the node's limit (`limits.archive_mib`)"));
+            return Err(io::Error::other(
+                "it unpacks to more than the node's limit (`limits.archive_mib`)",
+            ));
         }
         Ok(count)
     }

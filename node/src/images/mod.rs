@@ -66,7 +66,11 @@ pub enum LoadError {
     #[error("{what} is compressed with {compression}; only gzip is read")]
     Compression { what: &'static str, compression: &'static str },
     #[error("{what} is damaged: it ends early or its gzip data is wrong")]
-    Gzip { what: String, #[source] source: io::Error },
+    Gzip {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("the archive is larger than the node's limit of {} (`limits.archive_mib`)", Bytes(*limit))]
     TooLarge { limit: u64 },
     #[error("no space left on datastore `{datastore}`; free some, or load to another")]
@@ -208,7 +212,14 @@ impl Inner {
             Some(record) => record.size,
             None => {
                 let checked = flatten::check(&described, candidate.layers, self.limit, watcher)?;
-                base_disk::make(&self.sqfstar, self.host, datastore, &described, &checked, watcher)?;
+                base_disk::make(
+                    &self.sqfstar,
+                    self.host,
+                    datastore,
+                    &described,
+                    &checked,
+                    watcher,
+                )?;
                 checked.size
             }
         };
@@ -306,3 +317,5 @@ async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::sample_archive;

@@ -36,7 +36,10 @@ pub struct SpoolWriter {
 
 enum State {
     /// Too little came to know what it is.
-    Unknown { file: Bounded, start: Vec<u8> },
+    Unknown {
+        file: Bounded,
+        start: Vec<u8>,
+    },
     Plain(Bounded),
     Gzip(Box<MultiGzDecoder<Bounded>>),
 }
@@ -132,8 +135,7 @@ pub(super) fn trouble(datastore: &str, error: io::Error) -> LoadError {
 }
 
 fn nameless(path: &PathBuf) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
     std::fs::remove_file(path)?;
     Ok(file)
 }

@@ -59,8 +59,10 @@ fn config_of(layers: &[Vec<u8>]) -> Vec<u8> {
     serde_json::to_vec(&config).unwrap()
 }
 
+type Members = BTreeMap<String, Vec<u8>>;
+
 /// What `docker save` writes, as members, so that a test can spoil one.
-fn docker_members(layers: &[Vec<u8>], tag: &str) -> BTreeMap<String, Vec<u8>> {
+fn docker_members(layers: &[Vec<u8>], tag: &str) -> Members {
     let config = config_of(layers);
     let config_name = format!("{}.json", sha(&config));
     let names: Vec<_> = layers.iter().map(|layer| format!("{}.tar", sha(layer))).collect();
@@ -73,7 +75,7 @@ fn docker_members(layers: &[Vec<u8>], tag: &str) -> BTreeMap<String, Vec<u8>> {
     members
 }
 
-fn archive_of(members: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+fn archive_of(members: &Members) -> Vec<u8> {
     let entries: Vec<_> = members.iter().map(|(name, data)| file(name, data)).collect();
     tar_of(&entries)
 }
@@ -82,13 +84,17 @@ fn docker(layers: &[Vec<u8>]) -> Vec<u8> {
     archive_of(&docker_members(layers, "test:1"))
 }
 
+/// A small image named `sample:1`, for tests of those who carry archives.
+pub(crate) fn sample_archive() -> Vec<u8> {
+    let layer = tar_of(&[file("bin/sh", &[1; 200_000]), symlink("sh", "bin/sh")]);
+    archive_of(&docker_members(&[layer], "sample:1"))
+}
+
 fn oci(layers: &[Vec<u8>], compress: bool) -> Vec<u8> {
     let config = config_of(layers);
     let blobs: Vec<Vec<u8>> =
         layers.iter().map(|layer| if compress { gzip(layer) } else { layer.clone() }).collect();
-    let describe = |blob: &[u8]| {
-        serde_json::json!({ "digest": format!("sha256:{}", sha(blob)), "size": blob.len() })
-    };
+    let describe = |blob: &[u8]| serde_json::json!({ "digest": format!("sha256:{}", sha(blob)), "size": blob.len() });
     let manifest = serde_json::json!({
         "schemaVersion": 2, "config": describe(&config),
         "layers": blobs.iter().map(|blob| describe(blob)).collect::<Vec<_>>(),
@@ -164,8 +170,7 @@ impl Store {
 
     /// Lines of `unsquashfs -lln`, without times: `mode owner size name`.
     fn listing(&self, image: ImageId) -> Vec<String> {
-        let output =
-            Command::new("unsquashfs").arg("-lln").arg(self.base(image)).output().unwrap();
+        let output = Command::new("unsquashfs").arg("-lln").arg(self.base(image)).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         let line = |line: &str| {
@@ -335,7 +340,7 @@ async fn what_is_broken_is_named_and_leaves_nothing_behind() {
         let config = config_of(std::slice::from_ref(&layer));
         format!("{}.json", sha(&config))
     });
-    let spoil = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    let spoil = |change: &dyn Fn(&mut Members)| {
         let mut members = whole.clone();
         change(&mut members);
         archive_of(&members)
@@ -358,10 +363,13 @@ async fn what_is_broken_is_named_and_leaves_nothing_behind() {
         ("missing", spoil(&|m| drop(m.remove(&layer_name)))),
         ("missing", spoil(&|m| drop(m.remove(&config_name)))),
         ("does not have the digest", spoil(&|m| drop(m.insert(layer_name.clone(), two.clone())))),
-        ("does not have the digest", spoil(&|m| {
-            let config = String::from_utf8(m[&config_name].clone()).unwrap();
-            m.insert(config_name.clone(), config.replace("sh", "id").into_bytes());
-        })),
+        (
+            "does not have the digest",
+            spoil(&|m| {
+                let config = String::from_utf8(m[&config_name].clone()).unwrap();
+                m.insert(config_name.clone(), config.replace("sh", "id").into_bytes());
+            }),
+        ),
         ("cannot be understood", spoil(&|m| drop(m.insert("manifest.json".into(), b"{".to_vec())))),
         ("is absolute", layered(&[file("/etc/passwd", b"x")])),
         ("climbs out", layered(&[file("a/../../etc/passwd", b"x")])),
@@ -373,7 +381,7 @@ async fn what_is_broken_is_named_and_leaves_nothing_behind() {
     for (expected, archive) in cases {
         let failure = store.load(&archive).await.unwrap_err();
         assert!(failure.contains(expected), "expected `{expected}`: {failure}");
-        assert_eq!(store.left(), [PathBuf::new(); 0], "after `{failure}`");
+        assert!(store.left().is_empty(), "{:?} after `{failure}`", store.left());
     }
 }
 
@@ -417,7 +425,8 @@ async fn a_client_that_leaves_stops_the_work() {
     }
     // The channel closes when the work has let go of everything.
     while progress.recv().await.is_some() {}
-    let finished = store.left().iter().all(|path| path.starts_with(store.directory.path().join("images")));
+    let finished =
+        store.left().iter().all(|path| path.starts_with(store.directory.path().join("images")));
     assert!(finished, "{:?}", store.left());
 }
 

@@ -1,6 +1,8 @@
-//! Comparing states: a replica remembers its hash at some indexes and holds the leader's against it.
+//! Comparing states: a replica remembers its hash at some indexes and holds the leader's against
+//! it.
 //!
-//! Promises: what was compared once is not kept. Does no IO; the loop stops the replica that differs.
+//! Promises: what was compared once is not kept. Does no IO; the loop stops the replica that
+//! differs.
 
 use std::collections::VecDeque;
 

@@ -1,43 +1,43 @@
 //! The loop: one thread that owns raft-rs's node and the state machine.
 //!
 //! ```text
-//!   inbox ─► take inputs ─► tick ─► propose, forward, ask reads ─► ready: send, store, apply ─► publish
+//!   inbox ─► take inputs ─► tick ─► propose, forward, ask ─► ready: send, store, apply ─► publish
 //!     ▲                                                               │
 //!     └── persisted ── writer thread (write + sync, then messages) ◄──┘
 //! ```
 //!
-//! Promises: nothing here waits for a disk or a network but for a snapshot that replaces the log. Time
-//! comes in as ticks; a loop that comes back late makes two ticks at most, so that a process which was
-//! paused hears its peers before it takes them for dead.
+//! Promises: nothing here waits for a disk or a network but for a snapshot that replaces the log.
+//! Time comes in as ticks; a loop that comes back late makes two ticks at most, so that a process
+//! which was paused hears its peers before it takes them for dead.
 //! Does not: change the membership. An entry that would is refused by stopping.
 
+mod commands;
 pub(crate) mod hashes;
 mod peers;
 pub(crate) mod proposals;
 pub(crate) mod reads;
 mod ready;
 mod snapshot;
+mod stop;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use berth_metrics::raft::RaftMetrics;
-use bytes::Bytes;
 use raft::{RawNode, StateRole};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use crate::batch::{Batch, Blob};
 use crate::clock;
-use crate::handle::{Inbox, ProposeError, ReadError, Reply, ReplyTo};
+use crate::handle::{Inbox, ReadError, Reply, ReplyTo};
 use crate::log::storage::RaftStorage;
 use crate::log::writer::{Fatal, Writer};
 use crate::log::{Durable, Position};
 use crate::machine::StateMachine;
-use crate::message::{Outcome, PeerMessage, RaftMessage};
+use crate::message::{PeerMessage, RaftMessage};
 use crate::net::{Net, SendSnapshot};
 use crate::options::{Options, ReplicaId};
 use crate::outbox::Outbox;
@@ -50,11 +50,6 @@ use reads::{Read, Reads};
 
 /// Inputs of one turn.
 const TURN_INPUTS: usize = 8192;
-/// Writes under way beyond which commands are held back to share the next entry: the disk is busy
-/// anyway, and fewer, larger entries cost less on every replica.
-const WRITES_AHEAD: usize = 2;
-/// Commands that are enough for an entry however busy the disk is.
-const ENOUGH_COMMANDS: usize = 512;
 
 /// All that can happen to a replica.
 pub(crate) enum Input {
@@ -184,7 +179,7 @@ impl<M: StateMachine> Core<M> {
                 Ok(never) => match never {},
                 Err(end) => end,
             };
-            let reason = self.finish(end);
+            let reason = self.finish(end, &inbox);
             net.stop();
             drop(inbox);
             reason
@@ -260,15 +255,6 @@ impl<M: StateMachine> Core<M> {
         Ok(())
     }
 
-    fn take_proposal(&mut self, proposal: Proposal<Reply>) {
-        let refused = if self.progress.stopping.is_some() {
-            Some((proposal.reply, Err(ProposeError::Stopped)))
-        } else {
-            self.proposals.take(proposal)
-        };
-        self.deliver(refused);
-    }
-
     fn persisted(&mut self, number: u64) {
         while self.progress.unwritten.front().is_some_and(|first| *first <= number) {
             self.progress.unwritten.pop_front();
@@ -300,100 +286,6 @@ impl<M: StateMachine> Core<M> {
             let _ = reply.send(answer);
         }
         next
-    }
-
-    /// Moves commands and reads on: into the log, to the leader, or nowhere yet.
-    fn pump(&mut self) {
-        if self.leads() {
-            while self.proposals.waiting() > 0
-                && (self.progress.unwritten.len() < WRITES_AHEAD
-                    || self.proposals.waiting() >= ENOUGH_COMMANDS)
-            {
-                if !self.propose_pack() {
-                    break;
-                }
-            }
-        } else if self.progress.may_forward {
-            self.forward();
-        }
-        if self.node.raft.leader_id != 0
-            && (self.node.raft.state != StateRole::Leader
-                || self.node.raft.commit_to_current_term())
-            && let Some(context) = self.reads.ask()
-        {
-            self.node.read_index(context);
-        }
-    }
-
-    /// Whether commands can go into the log here now.
-    fn leads(&self) -> bool {
-        self.node.raft.state == StateRole::Leader && self.node.raft.lead_transferee.is_none()
-    }
-
-    fn propose_pack(&mut self) -> bool {
-        let Some(pack) = self.proposals.pack() else { return false };
-        let progress = &mut self.progress;
-        progress.stamped_ms =
-            clock::wall_ms().max(progress.stamped_ms).max(progress.applied_ms);
-        let commands = pack.commands.iter().cloned().map(Blob).collect();
-        let batch = Batch { time_ms: progress.stamped_ms, commands };
-        // Refused while too much is uncommitted; the commands wait, and new ones are soon `Full`.
-        if let Err(error) = self.node.propose(Vec::new(), batch.encode()) {
-            tracing::debug!(%error, "raft takes no commands now");
-            self.proposals.unpack(pack);
-            return false;
-        }
-        self.metrics.entry_commands.observe(pack.commands.len() as f64);
-        let index = self.node.raft.raft_log.last_index();
-        self.proposals.proposed(Position { index, term: self.node.raft.term }, pack);
-        true
-    }
-
-    fn forward(&mut self) {
-        let leader = self.node.raft.leader_id;
-        if leader == 0 || leader == self.options.id || !self.outbox.is_connected(leader) {
-            return;
-        }
-        let now = clock::now();
-        while let Some(proposal) = self.proposals.next() {
-            let left = proposal.deadline.saturating_duration_since(now);
-            let urgent = proposal.urgent;
-            let command = Blob(proposal.command.clone());
-            let request = self.proposals.forward(leader, proposal);
-            let deadline_ms = left.as_millis() as u64;
-            let message = PeerMessage::Propose { request, urgent, deadline_ms, command };
-            if !self.outbox.send(leader, message) {
-                self.proposals.not_sent(request);
-                self.progress.may_forward = false;
-                return;
-            }
-            self.metrics.proposals_forwarded.inc();
-        }
-    }
-
-    fn deliver(&self, answers: impl IntoIterator<Item = (Reply, proposals::Answer)>) {
-        for (reply, answer) in answers {
-            match reply {
-                Reply::Local(reply) => {
-                    // Whoever asked may have given up.
-                    let _ = reply.send(answer);
-                }
-                Reply::Remote { peer, request } => {
-                    let outcome = match answer {
-                        Ok(applied) => Outcome::Applied {
-                            index: applied.index,
-                            answer: Blob(Bytes::from(applied.answer)),
-                        },
-                        Err(ProposeError::Full) => Outcome::Full,
-                        Err(ProposeError::TooLarge) => Outcome::TooLarge,
-                        Err(ProposeError::Unknown) => Outcome::Unknown,
-                        Err(ProposeError::NoLeader | ProposeError::Stopped) => Outcome::NotLeader,
-                    };
-                    // A lost answer is Unknown at the other end, by its deadline.
-                    self.outbox.send(peer, PeerMessage::Proposed { request, outcome });
-                }
-            }
-        }
     }
 
     /// Tells everybody what changed in this turn.
@@ -439,58 +331,5 @@ impl<M: StateMachine> Core<M> {
             self.machine.role_changed(&status);
         }
         self.status.send_replace(status);
-    }
-
-    /// Hands the leadership over, if there is any, to the peer that is furthest.
-    fn begin_stop(&mut self) {
-        if self.progress.stopping.is_some() {
-            return;
-        }
-        let patience = self.options.tick * (2 * self.options.election_ticks) as u32;
-        self.progress.stopping = Some(clock::now() + patience.max(Duration::from_secs(1)));
-        if self.node.raft.state != StateRole::Leader {
-            return;
-        }
-        let best = self
-            .outbox
-            .peers()
-            .filter(|peer| self.outbox.is_connected(*peer))
-            .filter_map(|peer| Some((self.node.raft.prs().get(peer)?.matched, peer)))
-            .max();
-        if let Some((_, peer)) = best {
-            self.node.transfer_leader(peer);
-        }
-    }
-
-    fn check_stop(&mut self, now: Instant) -> Result<(), End> {
-        let Some(patience) = self.progress.stopping else { return Ok(()) };
-        let alone = self.outbox.peers().next().is_none();
-        let led = self.node.raft.state == StateRole::Leader && !alone;
-        if (!led && self.proposals.in_flight() == 0) || now >= patience {
-            return Err(StopReason::Asked.into());
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, end: End) -> StopReason {
-        let reason = match end {
-            End::Reason(reason) => reason,
-            End::Crash => {
-                self.writer.abandon();
-                StopReason::Asked
-            }
-        };
-        let answers = self.proposals.stop();
-        self.deliver(answers);
-        for (reply, answer) in self.reads.stop() {
-            // Whoever asked may have given up.
-            let _ = reply.send(answer);
-        }
-        self.writer.stop();
-        if let Some(thread) = self.progress.snapshot_thread.take() {
-            // A panic in it was printed; the snapshot just is not there.
-            let _ = thread.join();
-        }
-        reason
     }
 }

@@ -81,9 +81,7 @@ impl<M: StateMachine> Core<M> {
                 self.progress.may_forward = false;
                 return;
             }
-            Outcome::Applied { index, answer } => {
-                Ok(Applied { index, answer: answer.0.to_vec() })
-            }
+            Outcome::Applied { index, answer } => Ok(Applied { index, answer: answer.0.to_vec() }),
             Outcome::Full => Err(ProposeError::Full),
             Outcome::TooLarge => Err(ProposeError::TooLarge),
             Outcome::Unknown => Err(ProposeError::Unknown),

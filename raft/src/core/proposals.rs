@@ -8,8 +8,8 @@
 //!      └──── NotLeader ────┘  link lost, deadline ► Unknown
 //! ```
 //!
-//! Promises: every command gets one answer; `NoLeader` and `Full` only if it certainly was not and will
-//! not be applied. Does no IO; who calls delivers the answers.
+//! Promises: every command gets one answer; `NoLeader` and `Full` only if it certainly was not and
+//! will not be applied. Does no IO; who calls delivers the answers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -69,8 +69,8 @@ pub(crate) struct Pack<R> {
 }
 
 impl<R> Proposals<R> {
-    /// `limit` bounds commands without an outcome; urgent ones have a quarter more room. Requests to
-    /// other replicas are numbered from `first_request`, which must differ from start to start.
+    /// `limit` bounds commands without an outcome; urgent ones have a quarter more room. Requests
+    /// to other replicas are numbered from `first_request`, which must differ from start to start.
     pub(crate) fn new(limit: usize, first_request: u64) -> Self {
         Self {
             limit,
@@ -272,7 +272,8 @@ impl<R> Proposals<R> {
         out
     }
 
-    /// Answers everything, for this replica ends. What may be in a log is unknown, the rest was stopped.
+    /// Answers everything, for this replica ends. What may be in a log is unknown, the rest was
+    /// stopped.
     pub(crate) fn stop(&mut self) -> Vec<(R, Answer)> {
         let mut out = self.lost_up_to(u64::MAX);
         let forwarded = std::mem::take(&mut self.forwarded);

@@ -6,8 +6,8 @@
 //!      └────────────────────────────────┘
 //! ```
 //!
-//! raft-rs drops a request silently while a leader has nothing committed in its own term, and messages
-//! get lost, so an unanswered request is asked again. Does no IO.
+//! raft-rs drops a request silently while a leader has nothing committed in its own term, and
+//! messages get lost, so an unanswered request is asked again. Does no IO.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -124,7 +124,8 @@ impl<M: StateMachine> Core<M> {
     }
 
     fn apply_entry(&mut self, entry: &Entry) -> Result<Vec<Vec<u8>>, End> {
-        let unreadable = |detail: String| StopReason::UnreadableEntry { index: entry.index, detail };
+        let unreadable =
+            |detail: String| StopReason::UnreadableEntry { index: entry.index, detail };
         match entry.get_entry_type() {
             EntryType::EntryNormal => {}
             EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {

@@ -111,8 +111,8 @@ impl<M: StateMachine> Core<M> {
         Ok(())
     }
 
-    /// Replaces state and log by the snapshot that raft took. Waits for the disk: raft must not step
-    /// on before a snapshot is there.
+    /// Replaces state and log by the snapshot that raft took. Waits for the disk: raft must not
+    /// step on before a snapshot is there.
     pub(super) fn install(&mut self, mut ready: Ready) -> Result<(), End> {
         let number = ready.number();
         let metadata = ready.snapshot().get_metadata();

@@ -1,9 +1,10 @@
 //! The log on raft-engine: one group in one directory.
 //!
-//! Promises: what a call wrote is synced when it returns. A torn tail of the newest file, which only a
-//! crash in the middle of a write leaves, is dropped at start; nothing in it was acknowledged.
-//! Does not: retry a failed sync. raft-engine panics there; the writer turns that into the end of the
-//! process.
+//! Promises: what a call wrote is synced when it returns. A torn tail of the newest file, which
+//! only a crash in the middle of a write leaves, is dropped at start; nothing in it was
+//! acknowledged.
+//! Does not: retry a failed sync. raft-engine panics there; the writer turns that into the end of
+//! the process.
 
 use std::path::Path;
 

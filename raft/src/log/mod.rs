@@ -1,9 +1,9 @@
 //! The log on disk: what a replica must not forget.
 //!
 //! [`LogStore`] is the durable part, with two implementations: [`EngineLog`] on raft-engine and
-//! [`MemoryLog`] for tests and simulation. `storage` is the view that raft-rs reads, with the newest
-//! entries in memory; `writer` is the thread that writes and syncs, so that the loop never waits for a
-//! disk.
+//! [`MemoryLog`] for tests and simulation. `storage` is the view that raft-rs reads, with the
+//! newest entries in memory; `writer` is the thread that writes and syncs, so that the loop never
+//! waits for a disk.
 
 mod engine;
 mod memory;
@@ -65,14 +65,14 @@ pub enum LogError {
     Damaged(String),
 }
 
-/// The durable part of a log. Every writing call is on disk when it returns. One thread writes, another
-/// may read at the same time.
+/// The durable part of a log. Every writing call is on disk when it returns. One thread writes,
+/// another may read at the same time.
 pub trait LogStore: Send + Sync + 'static {
     /// What the log held when it was opened: the state and the last entry's index. `None` when new.
     fn load(&self) -> Result<Option<(Durable, u64)>, LogError>;
 
-    /// Writes entries, which follow each other and replace whatever was at their index and behind, and
-    /// the state, in one step.
+    /// Writes entries, which follow each other and replace whatever was at their index and behind,
+    /// and the state, in one step.
     fn append(&self, entries: &[Entry], state: &Durable) -> Result<(), LogError>;
 
     /// Writes the state and forgets entries up to `state.truncated`.
@@ -82,7 +82,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// `state.truncated`.
     fn reset(&self, state: &Durable) -> Result<(), LogError>;
 
-    /// Entries of `[low, high)` until they exceed `max_bytes`, one at least. The range must be there.
+    /// Entries of `[low, high)` until they exceed `max_bytes`, one at least. The range must be
+    /// there.
     fn entries(&self, low: u64, high: u64, max_bytes: u64) -> Result<Vec<Entry>, LogError>;
 
     /// How large the log is, in bytes.

@@ -1,7 +1,7 @@
 //! The log as raft-rs reads it: on the loop's thread, with the newest entries in memory.
 //!
-//! Promises: an entry is readable from the moment that raft handed it out, before it is on disk; async
-//! writes need that. An entry leaves memory only when the write that brought it is on disk.
+//! Promises: an entry is readable from the moment that raft handed it out, before it is on disk;
+//! async writes need that. An entry leaves memory only when the write that brought it is on disk.
 //! Does not: write. The loop hands entries to the writer.
 
 use std::collections::VecDeque;
@@ -22,7 +22,8 @@ pub(crate) struct RaftStorage {
     last: u64,
     /// Terms of the log as runs: each holds from its index on.
     terms: VecDeque<Position>,
-    /// The newest entries without a gap up to `last`, each with the number of the write that brings it.
+    /// The newest entries without a gap up to `last`, each with the number of the write that brings
+    /// it.
     tail: VecDeque<(Entry, u64)>,
     tail_bytes: usize,
     snapshot: Option<Snapshot>,
@@ -153,7 +154,8 @@ impl RaftStorage {
         self.terms.get(behind.checked_sub(1)?).map(|run| run.term)
     }
 
-    /// What raft sends to a follower that is too far behind. The bytes travel beside it, from a file.
+    /// What raft sends to a follower that is too far behind. The bytes travel beside it, from a
+    /// file.
     fn set_snapshot(&mut self, state: &Durable) {
         self.snapshot = state.snapshot.map(|position| {
             let mut snapshot = Snapshot::default();

@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 fn options() -> Options {
     let address = ([127, 0, 0, 1], 7001).into();
-    let mut options =
-        Options::new(1, BTreeMap::from([(1, address)]), address, "unused".into());
+    let mut options = Options::new(1, BTreeMap::from([(1, address)]), address, "unused".into());
     options.log_file_bytes = 256 << 10;
     options.log_purge_bytes = 1 << 20;
     options.log_prefill_bytes = 0;
@@ -64,9 +63,7 @@ fn terms(log: &dyn LogStore, low: u64, high: u64) -> Vec<(u64, u64)> {
 fn the_bytes_of_the_state_record_never_change() {
     let bytes = state(7, (3, 2)).encode();
     assert_eq!(bytes[..4], [1, 0x52, 1, 0]);
-    let expected = [
-        6, b'c', b'e', b'l', b'l', b'-', b'1', 1, 3, 1, 2, 3, 5, 2, 7, 3, 2, 1, 3, 2,
-    ];
+    let expected = [6, b'c', b'e', b'l', b'l', b'-', b'1', 1, 3, 1, 2, 3, 5, 2, 7, 3, 2, 1, 3, 2];
     assert_eq!(bytes[8..], expected);
     assert_eq!(Durable::decode(&bytes).unwrap(), state(7, (3, 2)));
 }

@@ -1,8 +1,8 @@
 //! The thread that writes the log and syncs it, so that the loop never waits for a disk.
 //!
-//! Promises: work is done in order; what waits is written together with one sync; messages that depend
-//! on a write leave only after it is on disk. A write that fails ends the process: after a failed sync
-//! nobody knows what the disk holds, and trying again would only hide that.
+//! Promises: work is done in order; what waits is written together with one sync; messages that
+//! depend on a write leave only after it is on disk. A write that fails ends the process: after a
+//! failed sync nobody knows what the disk holds, and trying again would only hide that.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -164,11 +164,7 @@ impl Thread {
     }
 
     /// Writes `first` and what follows it in the inbox as one; answers the work that did not fit.
-    fn append(
-        &mut self,
-        first: Append,
-        inbox: &Receiver<Work>,
-    ) -> Result<Option<Work>, LogError> {
+    fn append(&mut self, first: Append, inbox: &Receiver<Work>) -> Result<Option<Work>, LogError> {
         let Append { mut number, mut entries, mut state, mut messages } = first;
         let mut bytes = bytes_of(&entries);
         let mut held = None;
@@ -196,16 +192,18 @@ impl Thread {
             self.metrics.write_entries.observe(entries.len() as f64);
             self.metrics.log_bytes.set(self.log.used_bytes() as i64);
         }
-        // First the peers, who wait for a network, then the loop.
+        // The loop must hear of it before any answer of a peer: raft-rs asserts that a candidate's
+        // log is on disk when its votes come in.
+        (self.persisted)(number);
         for (to, message) in messages {
             self.outbox.send(to, message);
         }
-        (self.persisted)(number);
         Ok(held)
     }
 }
 
-/// Whether `next` can be written behind `entries` as one run. It cannot when it replaces some of them.
+/// Whether `next` can be written behind `entries` as one run. It cannot when it replaces some of
+/// them.
 fn follows(entries: &[Entry], next: &[Entry]) -> bool {
     match (entries.last(), next.first()) {
         (Some(last), Some(first)) => first.index == last.index + 1,

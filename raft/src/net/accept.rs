@@ -56,10 +56,7 @@ pub(super) async fn run(context: Context, listener: TcpListener) {
 }
 
 /// Handshake, Hello, and who wants what.
-async fn open(
-    context: &Context,
-    tcp: TcpStream,
-) -> Result<(Link, ReplicaId, Purpose), PeerError> {
+async fn open(context: &Context, tcp: TcpStream) -> Result<(Link, ReplicaId, Purpose), PeerError> {
     let (mut link, identity) = context.tls.accept(tcp, &[Role::Scheduler]).await?;
     link.set_limit(FRAME_LIMIT);
     link.hello(&hello()).await?;

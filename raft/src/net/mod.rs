@@ -6,9 +6,9 @@
 //!   listener     ─► accept: a peer's messages, or a snapshot of it ─► inbox
 //! ```
 //!
-//! Promises: a peer is known by its certificate: role scheduler, our cell, and its replica id as id. A
-//! silent link is dropped and dialled again. Does not: deliver; a lost message is raft's business, a
-//! lost request ends as `Unknown`.
+//! Promises: a peer is known by its certificate: role scheduler, our cell, and its replica id as
+//! id. A silent link is dropped and dialled again. Does not: deliver; a lost message is raft's
+//! business, a lost request ends as `Unknown`.
 
 mod accept;
 mod dial;
@@ -37,7 +37,8 @@ use crate::snapshots::Snapshots;
 
 pub(crate) use snapshot::SendSnapshot;
 
-/// Bound of one frame between replicas in bytes: an entry is far smaller, a few may travel together.
+/// Bound of one frame between replicas in bytes: an entry is far smaller, a few may travel
+/// together.
 const FRAME_LIMIT: usize = 32 << 20;
 /// Each side of a link says something at least this often.
 const PULSE: Duration = Duration::from_secs(1);

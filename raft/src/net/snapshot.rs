@@ -1,6 +1,7 @@
 //! Snapshots between replicas, each on a link of its own so that heartbeats do not wait behind it.
 //!
-//! Promises: the loop hears of the end of every transfer, however it ends, and within a bounded time.
+//! Promises: the loop hears of the end of every transfer, however it ends, and within a bounded
+//! time.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -136,7 +137,10 @@ async fn receive_into(
     }
     file.sync_all().await.map_err(PeerError::File)?;
     drop(file);
-    let read = { let path = path.to_owned(); move || snapshots::read(&path) };
+    let read = {
+        let path = path.to_owned();
+        move || snapshots::read(&path)
+    };
     let (header, bytes) =
         tokio::task::spawn_blocking(read).await.map_err(|_| PeerError::Ending)??;
     if header.position != position {
@@ -153,8 +157,6 @@ async fn receive_into(
     answer.await.map_err(|_| PeerError::Ending)
 }
 
-async fn in_time<T>(
-    step: impl Future<Output = Result<T, LinkError>>,
-) -> Result<T, PeerError> {
+async fn in_time<T>(step: impl Future<Output = Result<T, LinkError>>) -> Result<T, PeerError> {
     Ok(timeout(CHUNK_PATIENCE, step).await.map_err(|_| PeerError::Silent)??)
 }

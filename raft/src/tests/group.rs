@@ -1,4 +1,5 @@
-//! A group of replicas in one process: mutual TLS on loopback, raft-engine in temporary directories.
+//! A group of replicas in one process: mutual TLS on loopback, raft-engine in temporary
+//! directories.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

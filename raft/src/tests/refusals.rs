@@ -60,8 +60,7 @@ async fn a_node_is_turned_away_at_the_raft_door() {
     let group = Group::started(1, |_| {}).await;
     let node = group.tls(Peer::Node, "n1");
     let address = group.options(1).listen;
-    let hello =
-        Hello { protocol_min: 1, protocol_max: 1, build: "test".into(), features: vec![] };
+    let hello = Hello { protocol_min: 1, protocol_max: 1, build: "test".into(), features: vec![] };
     // In TLS 1.3 a client hears of it only after its own handshake.
     let met = async {
         let (mut link, _) = node.connect(address, Peer::Scheduler).await?;

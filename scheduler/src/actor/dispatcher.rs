@@ -6,11 +6,11 @@
 //! reaches its session even if the session's mailbox was full at the time.
 //! Does not: send or receive bytes; sessions do.
 
-use super::mailbox::{Mailbox, Posted};
 use super::machine::{Published, Reign};
+use super::mailbox::{Mailbox, Posted};
 use super::node_session::{End, NodeSession, Refresh};
 use super::proposer::{Done, ProposeFailure, Proposer};
-use super::{Changed, changes};
+use super::{Changed, EndsTheProcess, changes};
 use crate::fleet::Fleet;
 use crate::liveness::Liveness;
 use actix::{
@@ -44,6 +44,7 @@ pub(super) struct Dispatcher {
     seen: u64,
     /// Hosts whose session has yet to be told that its assignment may have changed.
     stale: BTreeSet<HostId>,
+    _guard: EndsTheProcess,
 }
 
 struct Session {
@@ -106,6 +107,7 @@ impl Dispatcher {
             last_number: 0,
             seen: 0,
             stale: BTreeSet::new(),
+            _guard: EndsTheProcess,
         }
     }
 

@@ -55,7 +55,9 @@ pub enum SubmitError {
     Full,
     #[error("the cell has no leader at the moment; try again")]
     NoLeader,
-    #[error("the command was sent, but its fate is unknown; ask again with the same idempotency key")]
+    #[error(
+        "the command was sent, but its fate is unknown; ask again with the same idempotency key"
+    )]
     Unknown,
     #[error("the command is larger than the log takes; make it smaller")]
     TooLarge,
@@ -325,6 +327,18 @@ impl From<berth_raft::ReadError> for ReadError {
             berth_raft::ReadError::Full => ReadError::Full,
             berth_raft::ReadError::NoLeader => ReadError::NoLeader,
             berth_raft::ReadError::Stopped => ReadError::Stopped,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Scheduler {
+    /// Ends as if the process had been killed: nothing is handed over or told.
+    pub(super) async fn crash(&self) {
+        let running = self.shared.running.lock().expect("nothing panics under this lock").take();
+        if let Some(running) = running {
+            running.stop();
+            self.shared.replica.clone().crash().await;
         }
     }
 }

@@ -3,16 +3,12 @@
 //! Promises: at most [`HANDSHAKES`] strangers at a time, each for a bounded time; only
 //! certificates of role node get as far as Hello, and the host is the one in the certificate.
 
-use super::dispatcher::Dispatcher;
-use super::machine::Published;
 use super::node_session::{NodeSession, Surroundings};
-use super::proposer::Proposer;
-use actix::{Addr, ArbiterHandle};
-use berth_metrics::scheduler::SchedulerMetrics;
+use actix::ArbiterHandle;
 use berth_model::HostId;
 use berth_model::session::{FromNode, MESSAGE_MAX, PROTOCOL_MAX, PROTOCOL_MIN};
 use berth_wire::hello::Hello;
-use berth_wire::link::{Link, LinkError};
+use berth_wire::link::LinkError;
 use berth_wire::tls::{Role, Tls};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,15 +20,11 @@ const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: without file descriptors it fails at once, again and again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What every session needs.
+/// What a connection needs on its way to a session.
 #[derive(Clone)]
 pub(super) struct Door {
     pub tls: Tls,
-    pub published: Published,
-    pub proposer: Proposer,
-    pub metrics: SchedulerMetrics,
-    pub dispatcher: Addr<Dispatcher>,
-    pub silent_after: Duration,
+    pub around: Surroundings,
 }
 
 /// Why a connection did not become a registration.
@@ -66,7 +58,7 @@ pub(super) async fn run(listener: TcpListener, door: Door, arbiters: Vec<Arbiter
         };
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             tracing::warn!(%peer, "too many nodes dial in at once, connection dropped");
-            door.metrics.handshakes_failed.inc();
+            door.around.metrics.handshakes_failed.inc();
             continue;
         };
         // The socket moves to the thread that will drive it.
@@ -74,7 +66,7 @@ pub(super) async fn run(listener: TcpListener, door: Door, arbiters: Vec<Arbiter
         let door = door.clone();
         let spawned = arbiter.spawn(async move {
             if let Err(error) = welcome(tcp, &door).await {
-                door.metrics.handshakes_failed.inc();
+                door.around.metrics.handshakes_failed.inc();
                 tracing::warn!(%peer, %error, cause = ?error, "node was turned away");
             }
             drop(slot);
@@ -94,15 +86,9 @@ async fn welcome(tcp: std::net::TcpStream, door: &Door) -> Result<(), Turned> {
     let host: HostId = identity.id.parse().map_err(|_| Turned::NotAHost(identity.id.clone()))?;
     let first = tokio::time::timeout(REGISTER_TIMEOUT, link.receive::<FromNode>()).await;
     match first.map_err(|_| Turned::TimedOut)?? {
+        // What the node holds does not matter: a session's first assignment is whole.
         Some(FromNode::Register { facts, held: _ }) => {
-            let surroundings = Surroundings {
-                published: door.published.clone(),
-                proposer: door.proposer.clone(),
-                metrics: door.metrics.clone(),
-                dispatcher: door.dispatcher.clone(),
-                silent_after: door.silent_after,
-            };
-            open(host, link, *facts, surroundings);
+            NodeSession::open(host, link, *facts, door.around.clone());
             Ok(())
         }
         Some(
@@ -114,10 +100,6 @@ async fn welcome(tcp: std::net::TcpStream, door: &Door) -> Result<(), Turned> {
         ) => Err(Turned::NotARegistration),
         None => Err(Turned::ClosedEarly),
     }
-}
-
-fn open(host: HostId, link: Link, facts: berth_model::HostFacts, surroundings: Surroundings) {
-    NodeSession::open(host, link, facts, surroundings);
 }
 
 fn ours() -> Hello {

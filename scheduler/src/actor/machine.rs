@@ -7,7 +7,7 @@
 use super::clock;
 use crate::fleet::{Fleet, format};
 use berth_metrics::scheduler::SchedulerMetrics;
-use berth_model::{HostState, Timestamp, VmState};
+use berth_model::{Timestamp, VmState};
 use berth_raft::{ReplicaId, Role, StateMachine, Status};
 use berth_wire::codec;
 use std::sync::Arc;
@@ -67,11 +67,8 @@ impl SchedulerMachine {
         let (reign, reign_receiver) = watch::channel(Reign::Other { leader: None });
         let machine =
             Self { state: Fleet::default(), fresh: false, fleet, applied, reign, metrics };
-        let published = Published {
-            fleet: fleet_receiver,
-            applied: applied_receiver,
-            reign: reign_receiver,
-        };
+        let published =
+            Published { fleet: fleet_receiver, applied: applied_receiver, reign: reign_receiver };
         (machine, published)
     }
 
@@ -91,17 +88,10 @@ impl SchedulerMachine {
         }
         let pending = self.state.unplaced_count();
         self.metrics.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
-        let (mut connected, mut silent, mut maintenance) = (0, 0, 0);
-        for host in self.state.hosts() {
-            match host.state {
-                HostState::Connected { .. } => connected += 1,
-                HostState::Silent { .. } => silent += 1,
-            }
-            maintenance += u64::from(host.maintenance);
-        }
-        self.metrics.set_hosts("connected", connected);
-        self.metrics.set_hosts("silent", silent);
-        self.metrics.set_hosts("maintenance", maintenance);
+        let hosts = self.state.host_counts();
+        self.metrics.set_hosts("connected", hosts.connected);
+        self.metrics.set_hosts("silent", hosts.silent);
+        self.metrics.set_hosts("maintenance", hosts.maintenance);
     }
 }
 

@@ -41,3 +41,16 @@ fn changes<T: Send + Sync + 'static>(
         Some((Changed, watched))
     })
 }
+
+/// Held by the actors that a leader cannot do without. A panic in one of them would take it away
+/// silently, for nothing starts it again: the process ends instead, and another replica leads.
+struct EndsTheProcess;
+
+impl Drop for EndsTheProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("an actor panicked; this scheduler ends");
+            std::process::abort();
+        }
+    }
+}

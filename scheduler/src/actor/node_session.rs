@@ -45,6 +45,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon an assignment is tried again that found the outbox full.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// What a session works with.
+#[derive(Clone)]
 pub(super) struct Surroundings {
     pub published: Published,
     pub proposer: Proposer,
@@ -118,18 +120,16 @@ impl NodeSession {
     fn ask_to_be_admitted(&mut self, context: &mut Context<Self>) {
         let admit = Admit { host: self.host, address: context.address() };
         let admission = self.around.dispatcher.send(admit);
-        context.wait(admission.into_actor(self).map(|admission, actor, context| {
-            match admission {
-                Ok(Admission::Admitted { number }) => {
-                    actor.number = number;
-                    actor.register(context);
-                }
-                Ok(Admission::Redirected { leader }) => {
-                    actor.send(FromScheduler::Redirect { leader }, context);
-                    actor.end("redirected", context);
-                }
-                Err(_) => actor.end("closed", context),
+        context.wait(admission.into_actor(self).map(|admission, actor, context| match admission {
+            Ok(Admission::Admitted { number }) => {
+                actor.number = number;
+                actor.register(context);
             }
+            Ok(Admission::Redirected { leader }) => {
+                actor.send(FromScheduler::Redirect { leader }, context);
+                actor.end("redirected", context);
+            }
+            Err(_) => actor.end("closed", context),
         }));
     }
 
@@ -175,7 +175,8 @@ impl NodeSession {
             (fleet.cell(), fleet.incarnation())
         };
         let Some(cell) = cell else { return self.end("closed", context) };
-        let silent_after_ms = u64::try_from(self.around.silent_after.as_millis()).unwrap_or(u64::MAX);
+        let silent_after_ms =
+            u64::try_from(self.around.silent_after.as_millis()).unwrap_or(u64::MAX);
         self.send(FromScheduler::Welcome { cell, incarnation, silent_after_ms }, context);
         self.state = State::Registered;
         tracing::info!(host = %self.host, name = %self.facts.name, "node registered");
@@ -250,6 +251,9 @@ impl NodeSession {
         let heard = Heard { host: self.host, number: self.number };
         self.mailbox.post(&self.around.dispatcher, heard);
         match message {
+            FromNode::Heartbeat { sequence } if self.state == State::Registered => {
+                self.send(FromScheduler::Heard { sequence }, context);
+            }
             FromNode::Heartbeat { .. } | FromNode::Obeyed { .. } => {}
             FromNode::Register { facts, .. } | FromNode::Facts(facts) => {
                 self.facts = *facts;

@@ -1,12 +1,14 @@
 //! The planning loop: wakes when the fleet or the reign changes, plans while this replica leads,
 //! keeps one `Place` outstanding. Runs on a thread of its own, for a plan is pure computing.
 
-use super::clock;
 use super::machine::{Published, Reign};
 use super::proposer::{Done, ProposeFailure, Proposer};
+use super::{Changed, EndsTheProcess, changes, clock};
 use crate::fleet::Fleet;
 use crate::planner::{Plan, Planner};
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, StreamHandler, WrapFuture,
+};
 use berth_metrics::scheduler::SchedulerMetrics;
 use berth_model::change::Change;
 use berth_model::command::{CommandBody, Decision, PlaceItem, Principal};
@@ -28,6 +30,7 @@ pub(super) struct PlannerActor {
     phase: Phase,
     /// When each container VM that waits was first seen to wait.
     waiting_since: BTreeMap<ContainerId, Instant>,
+    _guard: EndsTheProcess,
 }
 
 /// What the planner waits for.
@@ -42,7 +45,6 @@ enum Phase {
     /// For a moment to pass.
     Pausing,
 }
-
 
 impl PlannerActor {
     pub fn new(
@@ -59,6 +61,7 @@ impl PlannerActor {
             planner: Planner::default(),
             phase: Phase::Idle,
             waiting_since: BTreeMap::new(),
+            _guard: EndsTheProcess,
         }
     }
 
@@ -141,10 +144,8 @@ impl PlannerActor {
     fn note_waiting(&mut self, fleet: &Fleet) {
         let now = clock::now();
         let known = std::mem::take(&mut self.waiting_since);
-        self.waiting_since = fleet
-            .unplaced()
-            .map(|vm| (vm.id, known.get(&vm.id).copied().unwrap_or(now)))
-            .collect();
+        self.waiting_since =
+            fleet.unplaced().map(|vm| (vm.id, known.get(&vm.id).copied().unwrap_or(now))).collect();
     }
 
     fn count_refusals(&self, plan: &Plan) {
@@ -189,18 +190,18 @@ impl Actor for PlannerActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        context.add_stream(super::changes(self.published.fleet.clone()));
-        context.add_stream(super::changes(self.published.reign.clone()));
+        context.add_stream(changes(self.published.fleet.clone()));
+        context.add_stream(changes(self.published.reign.clone()));
     }
 }
 
-impl StreamHandler<super::Changed> for PlannerActor {
-    fn handle(&mut self, _: super::Changed, context: &mut Self::Context) {
+impl StreamHandler<Changed> for PlannerActor {
+    fn handle(&mut self, _: Changed, context: &mut Self::Context) {
         self.wake(context);
     }
 
     /// The replica is gone: nothing to plan for.
     fn finished(&mut self, context: &mut Self::Context) {
-        actix::ActorContext::stop(context);
+        context.stop();
     }
 }

@@ -1,12 +1,13 @@
 //! Puts a scheduler together: replica, machine, planner, dispatcher, nodes listener.
 
+use super::bootstrap;
 use super::dispatcher::{Dispatcher, Dissolve};
 use super::handle::{Parts, Scheduler};
 use super::listener::{self, Door};
 use super::machine::SchedulerMachine;
+use super::node_session::Surroundings;
 use super::planner::PlannerActor;
 use super::proposer::Proposer;
-use super::bootstrap;
 use crate::options::{Options, OptionsError};
 use actix::{Actor, Addr, Arbiter};
 use berth_metrics::Registry;
@@ -51,9 +52,10 @@ pub async fn start(
     }
     let cell: CellId =
         identity.cell.parse().map_err(|_| StartError::NotACell(identity.cell.clone()))?;
-    let metrics_error = |error| StartError::Metrics(Box::new(error) as Box<_>);
-    let raft_metrics = RaftMetrics::register(registry).map_err(|e| metrics_error(e))?;
-    let metrics = SchedulerMetrics::register(registry).map_err(|e| metrics_error(e))?;
+    let raft_metrics =
+        RaftMetrics::register(registry).map_err(|error| StartError::Metrics(Box::new(error)))?;
+    let metrics = SchedulerMetrics::register(registry)
+        .map_err(|error| StartError::Metrics(Box::new(error)))?;
 
     let address = options.nodes_listen;
     let listen = |source| StartError::Listen { address, source };
@@ -66,12 +68,8 @@ pub async fn start(
     let proposer = Proposer::new(replica.clone(), options.propose_timeout, metrics.clone());
 
     let planning = Arbiter::new();
-    let planner = PlannerActor::new(
-        id,
-        published.clone(),
-        proposer.with_origin("planner"),
-        metrics.clone(),
-    );
+    let planner =
+        PlannerActor::new(id, published.clone(), proposer.with_origin("planner"), metrics.clone());
     PlannerActor::start_in_arbiter(&planning.handle(), |_| planner);
 
     let dispatching = Arbiter::new();
@@ -85,14 +83,14 @@ pub async fn start(
     let dispatcher = Dispatcher::start_in_arbiter(&dispatching.handle(), |_| dispatcher);
 
     let sessions: Vec<Arbiter> = (0..SESSION_ARBITERS).map(|_| Arbiter::new()).collect();
-    let door = Door {
-        tls,
+    let around = Surroundings {
         published: published.clone(),
         proposer: proposer.clone(),
         metrics: metrics.clone(),
         dispatcher: dispatcher.clone(),
         silent_after: options.silent_after,
     };
+    let door = Door { tls, around };
     let handles = sessions.iter().map(Arbiter::handle).collect();
     let listening = tokio::spawn(listener::run(nodes, door, handles)).abort_handle();
     let bootstrapping = tokio::spawn(bootstrap::run(
@@ -129,6 +127,9 @@ impl Running {
     }
 
     pub fn stop(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
         for arbiter in &self.arbiters {
             arbiter.stop();
         }

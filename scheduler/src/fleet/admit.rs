@@ -6,9 +6,7 @@
 
 use super::Fleet;
 use berth_model::explanation::Refusal;
-use berth_model::{
-    Bytes, Datastore, DatastoreId, Demand, Host, HostState, Permille, Resources,
-};
+use berth_model::{Bytes, Datastore, DatastoreId, Demand, Host, HostState, Permille, Resources};
 use std::collections::BTreeSet;
 
 /// What is asked of a host.

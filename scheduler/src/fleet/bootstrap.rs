@@ -19,7 +19,10 @@ impl Fleet {
         if self.cell.is_some() {
             return Ok(Change::Nothing);
         }
-        check_distinct(NameKind::Cluster, bootstrap.clusters.iter().map(|(id, name, _)| (id, name)))?;
+        check_distinct(
+            NameKind::Cluster,
+            bootstrap.clusters.iter().map(|(id, name, _)| (id, name)),
+        )?;
         check_distinct(
             NameKind::Endpoint,
             bootstrap.endpoints.iter().map(|(id, name, _)| (id, name)),

@@ -10,7 +10,6 @@ use berth_model::change::{Answer, Change};
 use berth_model::rejection::NameKind;
 use berth_model::{EndpointId, Host, HostFacts, HostId, HostState, Rejection, Resources};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 impl Fleet {
     /// A node registered, or what it says of its host changed.
@@ -61,7 +60,7 @@ impl Fleet {
         host.meta.labels.clone_from(&facts.labels);
         host.meta.modified = at.index;
         host.facts = facts;
-        self.hosts.insert(id, Arc::new(host));
+        self.put_host(host);
         self.indexes.mark_host(id, at.index);
         self.note_opportunity(at.index);
         self.evict_removals(at, id);
@@ -78,7 +77,8 @@ impl Fleet {
                 let mut host = Host::clone(before);
                 host.state = HostState::Silent { since: at.time };
                 host.meta.modified = at.index;
-                self.hosts.insert(id, Arc::new(host));
+                self.put_host(host);
+                self.indexes.mark_host(id, at.index);
                 self.evict_removals(at, id);
                 Ok(Change::HostChanged { host: id })
             }
@@ -93,7 +93,7 @@ impl Fleet {
         let mut host = Host::clone(before);
         host.maintenance = maintenance;
         host.meta.modified = at.index;
-        self.hosts.insert(id, Arc::new(host));
+        self.put_host(host);
         if !maintenance {
             self.note_opportunity(at.index);
         }

@@ -87,8 +87,4 @@ impl Keys {
     pub fn iter(&self) -> impl Iterator<Item = (&IdempotencyKey, &Kept)> {
         self.kept.iter()
     }
-
-    pub fn len(&self) -> usize {
-        self.kept.len()
-    }
 }

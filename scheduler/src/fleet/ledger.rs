@@ -6,7 +6,7 @@
 
 use super::{At, Fleet};
 use berth_model::{
-    Bytes, ContainerId, ContainerVm, DatastoreId, HostId, Resources, VmState,
+    Bytes, ContainerId, ContainerVm, DatastoreId, Host, HostId, HostState, Resources, VmState,
 };
 use imbl::{OrdMap, OrdSet};
 use std::sync::Arc;
@@ -22,10 +22,43 @@ pub(super) struct Indexes {
     pub homeless: OrdSet<ContainerId>,
     /// By state, in the order of `VmState::NAMES`.
     pub counts: [u64; VmState::NAMES.len()],
+    pub hosts: HostCounts,
     /// When each host's assignment may last have changed, found by index and by host.
     pub host_changes: OrdSet<(u64, HostId)>,
     pub host_changed: OrdMap<HostId, u64>,
     pub opportunity: u64,
+}
+
+/// How many hosts are in which state. One in maintenance is connected or silent too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCounts {
+    pub connected: u64,
+    pub silent: u64,
+    pub maintenance: u64,
+}
+
+impl HostCounts {
+    fn of(host: &Host) -> HostCounts {
+        let (connected, silent) = match host.state {
+            HostState::Connected { .. } => (1, 0),
+            HostState::Silent { .. } => (0, 1),
+        };
+        HostCounts { connected, silent, maintenance: u64::from(host.maintenance) }
+    }
+
+    fn add(&mut self, host: &Host) {
+        let one = HostCounts::of(host);
+        self.connected += one.connected;
+        self.silent += one.silent;
+        self.maintenance += one.maintenance;
+    }
+
+    fn take(&mut self, host: &Host) {
+        let one = HostCounts::of(host);
+        self.connected -= one.connected;
+        self.silent -= one.silent;
+        self.maintenance -= one.maintenance;
+    }
 }
 
 impl Indexes {
@@ -93,7 +126,8 @@ impl Fleet {
         after.meta.modified = at.index;
         self.leave(at.index, &before);
         self.enter(at.index, &after);
-        let gave_back = before.state.charged().is_some_and(|held| after.state.charged() != Some(held));
+        let gave_back =
+            before.state.charged().is_some_and(|held| after.state.charged() != Some(held));
         if gave_back {
             self.note_opportunity(at.index);
         }
@@ -108,6 +142,14 @@ impl Fleet {
         if let Some(vm) = self.containers.remove(&id) {
             self.leave(at.index, &vm);
             self.note_opportunity(at.index);
+        }
+    }
+
+    /// Puts a host in place of what was known of it.
+    pub(super) fn put_host(&mut self, host: Host) {
+        self.indexes.hosts.add(&host);
+        if let Some(before) = self.hosts.insert(host.id, Arc::new(host)) {
+            self.indexes.hosts.take(&before);
         }
     }
 
@@ -193,8 +235,9 @@ impl Fleet {
         for vm in containers.values() {
             self.index_container(self.index, vm);
         }
-        for host in self.hosts.keys() {
-            self.indexes.mark_host(*host, self.index);
+        for host in self.hosts.values() {
+            self.indexes.hosts.add(host);
+            self.indexes.mark_host(host.id, self.index);
         }
         self.rebuild_names();
     }

@@ -35,6 +35,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use departed::Departed;
+pub use ledger::HostCounts;
 pub use query::Prefixed;
 
 use berth_model::change::{Answer, Change};

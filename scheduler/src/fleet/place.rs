@@ -41,8 +41,7 @@ impl Fleet {
         if !matches!(vm.state, VmState::Pending { .. }) {
             return Err(Rejection::NotWaiting(id));
         }
-        let store =
-            self.datastore(datastore).ok_or(Rejection::NoSuchDatastore(datastore))?;
+        let store = self.datastore(datastore).ok_or(Rejection::NoSuchDatastore(datastore))?;
         if vm.spec.demand.datastore.is_some_and(|wanted| wanted != datastore) {
             let refusal = Refusal::DatastoreUnreachable { datastore };
             return Err(Rejection::DatastoreRefuses(refusal));

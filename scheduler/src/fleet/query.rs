@@ -1,6 +1,6 @@
 //! Reading a fleet: every lookup that other code makes. Nothing here changes anything.
 
-use super::{Departed, Fleet};
+use super::{Departed, Fleet, HostCounts};
 use berth_model::{
     CellId, Cluster, ClusterId, ContainerId, ContainerVm, Datastore, DatastoreId, Endpoint,
     EndpointId, Host, HostId, Image, ImageId, Incarnation, Revision, Timestamp, VmState,
@@ -207,6 +207,10 @@ impl Fleet {
         self.indexes.counts
     }
 
+    pub fn host_counts(&self) -> HostCounts {
+        self.indexes.hosts
+    }
+
     /// How a container VM ended that is gone since a few minutes at most.
     pub fn departed(&self, id: ContainerId) -> Option<&Departed> {
         self.departed.get(id)
@@ -214,7 +218,10 @@ impl Fleet {
 
     /// Hosts whose assignment may have changed after `index`.
     pub fn hosts_changed_since(&self, index: u64) -> impl Iterator<Item = HostId> {
-        self.indexes.host_changes.range((index + 1, HostId::from_bytes([0; 16]))..).map(|(_, host)| *host)
+        self.indexes
+            .host_changes
+            .range((index + 1, HostId::from_bytes([0; 16]))..)
+            .map(|(_, host)| *host)
     }
 
     /// Index of the last command that may have made room for a container VM that was refused.

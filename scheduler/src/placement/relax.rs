@@ -63,9 +63,8 @@ fn cuts_for(fleet: &Fleet, host: &Host, wish: &Wish<'_>) -> Vec<(u64, Relaxation
 /// The most container memory, in whole MiB, whose class fits into `room`. Classes rise with the
 /// limit, so halving finds it.
 fn largest_limit(demand: &Demand, room: Bytes) -> Option<Bytes> {
-    let fits = |mib: u64| {
-        Demand { memory: Bytes::mib(mib), ..demand.clone() }.memory_class() <= room
-    };
+    let fits =
+        |mib: u64| Demand { memory: Bytes::mib(mib), ..demand.clone() }.memory_class() <= room;
     let (mut low, mut high) = (0, demand.memory.0 >> 20);
     while low < high {
         let middle = low + (high - low).div_ceil(2);

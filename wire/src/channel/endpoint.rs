@@ -24,8 +24,8 @@ pub enum Full {
 /// The channel cannot go on as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
-    /// On a host: connect again, or call `reconnected` with a new nonce on the same pipe. On a guest:
-    /// nothing to do, the channel tells the host by itself.
+    /// On a host: connect again, or call `reconnected` with a new nonce on the same pipe. On a
+    /// guest: nothing to do, the channel tells the host by itself.
     #[error("the channel is out of step, the host has to say hello again")]
     OutOfStep,
     #[error("the guest forgot this channel, it is not the guest that it was")]
@@ -168,7 +168,8 @@ impl Endpoint {
         self.step == Step::In
     }
 
-    /// Guest: how many host endpoints it has met. Each new one knows nothing of what was said before.
+    /// Guest: how many host endpoints it has met. Each new one knows nothing of what was said
+    /// before.
     pub fn hosts_met(&self) -> u64 {
         self.hosts_met
     }
@@ -178,7 +179,8 @@ impl Endpoint {
         self.queue.is_empty()
     }
 
-    /// Queues a message. It is sent when in step, and again after a cut, until the peer has taken it.
+    /// Queues a message. It is sent when in step, and again after a cut, until the peer has taken
+    /// it.
     pub fn send(&mut self, payload: &[u8]) -> Result<(), Full> {
         let (limit, window) = match self.side {
             Side::Host => (TO_GUEST_MESSAGE_MAX, TO_GUEST_WINDOW),

@@ -1,10 +1,12 @@
 //! The frames of the channel: layout, checks, and finding them again in a damaged stream.
 //!
 //! ```text
-//! magic u32 | kind u8 | flags u8 | 0 u16 | length u32 | sequence u64 | acknowledged u64 | crc32 u32 | payload
+//! magic u32 | kind u8 | flags u8 | 0 u16 | length u32 | sequence u64 | taken u64 | crc32 u32
+//! payload
 //! ```
-//! All little-endian; the checksum covers everything after the magic but itself. Hello and HelloReply
-//! have a payload of fixed length, so that a search for one never waits for more than that.
+//! All little-endian; the checksum covers everything after the magic but itself. Hello and
+//! HelloReply have a payload of fixed length, so that a search for one never waits for more than
+//! that.
 //!
 //! Promises: never panics on any bytes, holds at most one frame beside what was pushed last.
 

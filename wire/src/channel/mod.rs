@@ -1,9 +1,9 @@
 //! A resumable channel over an unreliable byte pipe, for the port between a node and its guests.
 //!
 //! The host's end of a virtio-serial port may vanish and come back at any byte; bytes in flight are
-//! then lost, or the tail of an old frame arrives first. [`Endpoint`] makes of such a pipe two ordered
-//! streams of messages that survive it. It is a pure state machine: bytes in, bytes out, no IO, no
-//! clock, no randomness.
+//! then lost, or the tail of an old frame arrives first. [`Endpoint`] makes of such a pipe two
+//! ordered streams of messages that survive it. It is a pure state machine: bytes in, bytes out, no
+//! IO, no clock, no randomness.
 //!
 //! ```text
 //!  host                                             guest
@@ -14,18 +14,19 @@
 //! ```
 //!
 //! Promises, for two endpoints that both live on: every message arrives exactly once and in order,
-//! however often and wherever the pipe is cut. A message is acknowledged when the receiver took it with
-//! [`Endpoint::pop`], not when its bytes came. So when a host endpoint is lost with its process and a
-//! new one says Hello, the guest sends all that the old one had not taken (at least once, in order, from
-//! the oldest), and what the old host had said but not yet delivered is gone: the new one re-states it.
+//! however often and wherever the pipe is cut. A message is acknowledged when the receiver took it
+//! with [`Endpoint::pop`], not when its bytes came. So when a host endpoint is lost with its
+//! process and a new one says Hello, the guest sends all that the old one had not taken (at least
+//! once, in order, from the oldest), and what the old host had said but not yet delivered is gone:
+//! the new one re-states it.
 //!
 //! Bounds: each direction holds at most its window of messages that were sent and not yet taken;
-//! [`Full`] is the sender's back-pressure, and a peer that ignores the window is out of step. Nothing
-//! that a peer sends makes an endpoint hold more than the window and two frames.
+//! [`Full`] is the sender's back-pressure, and a peer that ignores the window is out of step.
+//! Nothing that a peer sends makes an endpoint hold more than the window and two frames.
 //!
 //! Does not: encrypt, or tell an honest peer from a hostile one that speaks the protocol. Filler
-//! before a Hello is as long as the largest frame, so that a frame which was cut short swallows filler
-//! and never the Hello; what a cut frame carried is skipped whole and never read as frames.
+//! before a Hello is as long as the largest frame, so that a frame which was cut short swallows
+//! filler and never the Hello; what a cut frame carried is skipped whole and never read as frames.
 
 mod endpoint;
 mod frame;

@@ -231,6 +231,57 @@ fn a_hello_inside_a_payload_that_was_cut_is_not_heard() {
     assert_eq!(drain(&mut wire.guest), [payload]);
 }
 
+/// A host that met a guest, and will get frames made by hand.
+fn host_in_step() -> Endpoint {
+    let mut wire = Wire::connected();
+    assert!(wire.host.in_step());
+    std::mem::replace(&mut wire.host, Endpoint::host(1..=1))
+}
+
+#[test]
+fn a_frame_that_comes_twice_is_not_taken_twice() {
+    let mut host = host_in_step();
+    let mut out = Vec::new();
+    frame::write_data(0, 0, true, b"once", &mut out);
+    host.receive(&out).unwrap();
+    assert_eq!(host.receive(&out), Err(ChannelError::OutOfStep));
+    assert_eq!(drain(&mut host), [b"once".to_vec()]);
+}
+
+#[test]
+fn a_peer_that_ignores_the_window_is_out_of_step() {
+    let mut host = host_in_step();
+    let mut refused = None;
+    for sequence in 0..10_000 {
+        let mut out = Vec::new();
+        frame::write_data(sequence, 0, true, &[], &mut out);
+        refused = refused.or(host.receive(&out).err());
+        assert!(host.held() <= 300 << 10);
+    }
+    assert_eq!(refused, Some(ChannelError::OutOfStep));
+}
+
+#[test]
+fn a_message_without_end_is_out_of_step() {
+    let mut host = host_in_step();
+    let mut refused = None;
+    for sequence in 0..10 {
+        let mut out = Vec::new();
+        frame::write_data(sequence, 0, false, &[0; frame::CHUNK], &mut out);
+        refused = refused.or(host.receive(&out).err());
+    }
+    assert_eq!(refused, Some(ChannelError::OutOfStep));
+    assert!(host.held() <= TO_HOST_MESSAGE_MAX + (64 << 10));
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_out_of_step() {
+    let mut host = host_in_step();
+    let mut out = Vec::new();
+    frame::write_ack(1, &mut out);
+    assert_eq!(host.receive(&out), Err(ChannelError::OutOfStep));
+}
+
 #[test]
 fn the_bytes_of_a_frame_never_change() {
     let mut out = Vec::new();
@@ -276,7 +327,9 @@ fn message(number: usize, length: usize) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn messages_arrive_exactly_once_in_order_over_any_cuts(ops in prop::collection::vec(op(), 1..80)) {
+    fn messages_arrive_exactly_once_in_order_over_any_cuts(
+        ops in prop::collection::vec(op(), 1..80),
+    ) {
         let mut wire = Wire::new();
         wire.reconnect();
         let (mut sent_guest, mut sent_host) = (Vec::new(), Vec::new());
@@ -346,7 +399,8 @@ proptest! {
         // A repeat may go back to what no host had acknowledged, but never leaves a hole.
         let mut next = 0;
         for payload in got {
-            let at = sent.iter().position(|one| *one == payload).expect("only what was sent arrives");
+            let at = sent.iter().position(|one| *one == payload);
+            let at = at.expect("only what was sent arrives");
             prop_assert!(at <= next, "message {next} was skipped");
             next = at + 1;
         }

@@ -37,8 +37,8 @@ fn hello() -> Hello {
 
 type Met = Result<(Link, Identity), LinkError>;
 
-/// Lets a client and a server meet; each side also exchanges Hello, for in TLS 1.3 a client learns only
-/// then that the server turned it away.
+/// Lets a client and a server meet; each side also exchanges Hello, for in TLS 1.3 a client learns
+/// only then that the server turned it away.
 async fn meet(client: &Tls, expect: Role, server: &Tls, allow: &[Role]) -> (Met, Met) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

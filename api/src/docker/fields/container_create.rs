@@ -147,7 +147,10 @@ pub const CONTAINER_CREATE: &[Field] = &[
     Field("HostConfig.LogConfig", Honoured),
     Field(
         "HostConfig.LogConfig.Type",
-        NotYet("output is kept for docker logs; other log drivers are not there", &[Text("json-file")]),
+        NotYet(
+            "output is kept for docker logs; other log drivers are not there",
+            &[Text("json-file")],
+        ),
     ),
     Field(
         "HostConfig.LogConfig.Config",

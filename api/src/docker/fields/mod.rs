@@ -38,6 +38,7 @@ pub enum Rule {
 /// A value that counts as not set, beside null, "", 0, false, [] and {}.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
+    /// Without regard to case: docker-py sends `False`.
     Text(&'static str),
     Number(i64),
     /// A list of these texts, in this order.
@@ -95,7 +96,8 @@ pub fn check_query(
     query: Vec<(String, String)>,
 ) -> Result<BTreeMap<String, Vec<String>>, Refused> {
     let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let rows = QUERIES.iter().find(|(name, _)| *name == endpoint).map_or(&[][..], |(_, rows)| *rows);
+    let rows =
+        QUERIES.iter().find(|(name, _)| *name == endpoint).map_or(&[][..], |(_, rows)| *rows);
     for (name, text) in query {
         let Some(Field(path, rule)) = rows.iter().find(|row| row.0 == name) else { continue };
         if keep(path, *rule, &Value::String(text.clone()))? {
@@ -182,7 +184,9 @@ fn is_default(value: &Value, defaults: &[Default]) -> bool {
     };
     empty
         || defaults.iter().any(|default| match default {
-            Default::Text(text) => value.as_str() == Some(text),
+            Default::Text(text) => {
+                value.as_str().is_some_and(|given| given.eq_ignore_ascii_case(text))
+            }
             Default::Number(number) => value.as_i64() == Some(*number),
             Default::Texts(texts) => value.as_array().is_some_and(|items| {
                 items.len() == texts.len()

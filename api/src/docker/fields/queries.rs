@@ -20,10 +20,7 @@ pub const QUERIES: &[(&str, &[Field])] = &[
         ],
     ),
     ("POST /containers/create", &[Field("name", Honoured), Field("platform", Honoured)]),
-    (
-        "GET /containers/{id}/json",
-        &[Field("size", NotYet(DISK_USE, &[Text("0"), Text("false")]))],
-    ),
+    ("GET /containers/{id}/json", &[Field("size", NotYet(DISK_USE, &[Text("0"), Text("false")]))]),
     (
         "GET /containers/{id}/logs",
         &[

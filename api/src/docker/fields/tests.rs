@@ -62,8 +62,9 @@ fn what_is_within_is_within_something_refused() {
     for Field(path, rule) in CONTAINER_CREATE {
         if matches!(rule, Rule::Within) {
             let held = CONTAINER_CREATE.iter().any(|Field(parent, rule)| {
-                path.starts_with(&format!("{parent}.")) || path.starts_with(&format!("{parent}[]."))
-                    && !matches!(rule, Rule::Honoured | Rule::Within)
+                path.starts_with(&format!("{parent}."))
+                    || path.starts_with(&format!("{parent}[]."))
+                        && !matches!(rule, Rule::Honoured | Rule::Within)
             });
             assert!(held, "{path} is part of nothing that is refused");
         }

@@ -6,7 +6,7 @@
 use super::request::CreateRequest;
 use super::spec::FOR_EVER;
 use super::{signal, time};
-use berth_model::container::NetworkMode;
+use berth_model::container::{Ended, NetworkMode};
 use berth_model::{ContainerVm, Exit, Host, Image, Timestamp, VmState};
 use bollard_stubs::models::{
     ContainerConfig, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum,
@@ -33,11 +33,27 @@ pub fn status(state: &VmState) -> &'static str {
     match state {
         VmState::Pending { .. }
         | VmState::Created
-        | VmState::Waiting { .. }
+        | VmState::Waiting { ended: None, .. }
         | VmState::Starting { .. } => "created",
         VmState::Running { .. } => "running",
-        VmState::Exited { .. } => "exited",
+        VmState::Exited { .. } | VmState::Waiting { ended: Some(_), .. } => "exited",
         VmState::Removing { .. } => "removing",
+    }
+}
+
+/// How and when the last run ended, where the present state still tells.
+pub fn last_end(state: &VmState) -> Option<(&Exit, Option<Timestamp>, Timestamp)> {
+    match state {
+        VmState::Exited { exit, started_at, finished_at }
+        | VmState::Waiting { ended: Some(Ended { exit, started_at, finished_at }), .. } => {
+            Some((exit, *started_at, *finished_at))
+        }
+        VmState::Pending { .. }
+        | VmState::Created
+        | VmState::Waiting { ended: None, .. }
+        | VmState::Starting { .. }
+        | VmState::Running { .. }
+        | VmState::Removing { .. } => None,
     }
 }
 
@@ -104,27 +120,28 @@ pub fn read_request(vm: &ContainerVm) -> CreateRequest {
 }
 
 fn state(state: &VmState) -> ContainerState {
-    let none = (None, None, None);
-    let (started, finished, exit): (Option<Timestamp>, Option<Timestamp>, Option<&Exit>) =
-        match state {
-            VmState::Running { started_at, .. } => (Some(*started_at), None, None),
-            VmState::Exited { exit, started_at, finished_at } => {
-                (*started_at, Some(*finished_at), Some(exit))
-            }
-            VmState::Removing { exit, .. } => (None, None, exit.as_ref()),
-            VmState::Pending { .. } | VmState::Created => none,
-            VmState::Waiting { .. } | VmState::Starting { .. } => none,
-        };
+    let end = last_end(state);
+    let started = match state {
+        VmState::Running { started_at, .. } => Some(*started_at),
+        VmState::Pending { .. }
+        | VmState::Created
+        | VmState::Waiting { .. }
+        | VmState::Starting { .. }
+        | VmState::Exited { .. }
+        | VmState::Removing { .. } => end.and_then(|(_, started, _)| started),
+    };
+    let finished = end.map(|(_, _, finished)| finished);
+    let exit = end.map(|(exit, ..)| exit);
     let running = matches!(state, VmState::Running { .. });
     let refused = match state {
-        VmState::Pending { refused } | VmState::Waiting { refused } => refused.as_ref(),
+        VmState::Pending { refused } | VmState::Waiting { refused, .. } => refused.as_ref(),
         VmState::Created
         | VmState::Starting { .. }
         | VmState::Running { .. }
         | VmState::Exited { .. }
         | VmState::Removing { .. } => None,
     };
-    let error = exit.map(|exit| exit.error.clone()).or(refused.map(ToString::to_string));
+    let error = refused.map(ToString::to_string).or(exit.map(|exit| exit.error.clone()));
     let show = |at: Option<Timestamp>| at.map_or_else(|| time::NEVER.to_owned(), time::show);
     ContainerState {
         status: Some(match status(state) {
@@ -294,14 +311,20 @@ pub mod tests {
     #[test]
     fn each_state_has_docker_s_word_and_what_belongs_to_it() {
         let show = |state| inspect(&vm(state, Wanted::default()), &Surroundings::default());
-        let waiting = show(VmState::Waiting { refused: Some(Explanation::default()) });
+        let waiting = show(VmState::Waiting { refused: Some(Explanation::default()), ended: None });
         assert_eq!(waiting["State"]["Status"], "created");
         assert_eq!(waiting["State"]["Error"], "0 of 0 hosts fit");
         let up = show(running());
-        assert_eq!((&up["State"]["Status"], &up["State"]["Running"]), (&json!("running"), &json!(true)));
+        assert_eq!(
+            (&up["State"]["Status"], &up["State"]["Running"]),
+            (&json!("running"), &json!(true))
+        );
         assert_eq!(up["State"]["FinishedAt"], time::NEVER);
         let down = show(exited(3));
-        assert_eq!((&down["State"]["Status"], &down["State"]["ExitCode"]), (&json!("exited"), &json!(3)));
+        assert_eq!(
+            (&down["State"]["Status"], &down["State"]["ExitCode"]),
+            (&json!("exited"), &json!(3))
+        );
         assert_eq!(down["Name"], "/web");
         assert_eq!(down["Created"], "2023-11-14T22:13:20.000000000Z");
     }

@@ -30,9 +30,8 @@ pub fn between(
     now: Timestamp,
 ) -> Vec<Event> {
     let mut events = Vec::new();
-    let gone = |vm: Option<&ContainerVm>| {
-        vm.is_none_or(|vm| matches!(vm.state, VmState::Removing { .. }))
-    };
+    let gone =
+        |vm: Option<&ContainerVm>| vm.is_none_or(|vm| matches!(vm.state, VmState::Removing { .. }));
     let mut add = |vm: &ContainerVm, action, time, exit: Option<i32>| {
         let mut attributes = vm.spec.labels.clone();
         attributes.insert("name".to_owned(), vm.name.clone());

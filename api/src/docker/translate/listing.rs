@@ -78,23 +78,13 @@ impl Listing {
 
     fn fits(&self, vm: &ContainerVm) -> bool {
         let filters = &self.filters;
-        let exit = match &vm.state {
-            VmState::Exited { exit, .. } => Some(exit.code),
-            VmState::Pending { .. }
-            | VmState::Created
-            | VmState::Waiting { .. }
-            | VmState::Starting { .. }
-            | VmState::Running { .. }
-            | VmState::Removing { .. } => None,
-        };
+        let exit = container::last_end(&vm.state).map(|(exit, ..)| exit.code);
         let id = vm.id.to_string();
         filters.pass("id", |wanted| id.starts_with(wanted))
             && filters.pass("name", |wanted| name_fits(&vm.name, wanted))
             && filters.pass("status", |wanted| wanted == container::status(&vm.state))
             && filters.pass("exited", |code| code.parse().ok() == exit && exit.is_some())
-            && filters.pass("network", |wanted| {
-                wanted == container::network_mode(vm.spec.network)
-            })
+            && filters.pass("network", |wanted| wanted == container::network_mode(vm.spec.network))
             && filters.pass("volume", |wanted| vm.spec.volumes.iter().any(|path| path == wanted))
             && filters.pass_labels(&vm.spec.labels)
     }
@@ -155,14 +145,17 @@ fn command(vm: &ContainerVm) -> String {
 /// `Up 5 seconds`, `Exited (0) 3 minutes ago`.
 fn told(state: &VmState, now: Timestamp) -> String {
     let since = |then: Timestamp| time::span(now.0.saturating_sub(then.0));
+    if let Some((exit, _, finished_at)) = container::last_end(state) {
+        return format!("Exited ({}) {} ago", exit.code, since(finished_at));
+    }
     match state {
         VmState::Running { started_at, .. } => format!("Up {}", since(*started_at)),
-        VmState::Exited { exit, finished_at, .. } => {
-            format!("Exited ({}) {} ago", exit.code, since(*finished_at))
-        }
-        VmState::Waiting { .. } | VmState::Starting { .. } => "Starting".to_owned(),
+        VmState::Starting { .. } => "Starting".to_owned(),
         VmState::Removing { .. } => "Removal In Progress".to_owned(),
-        VmState::Pending { .. } | VmState::Created => "Created".to_owned(),
+        VmState::Pending { .. }
+        | VmState::Created
+        | VmState::Waiting { .. }
+        | VmState::Exited { .. } => "Created".to_owned(),
     }
 }
 

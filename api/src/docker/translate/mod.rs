@@ -43,3 +43,74 @@ impl Invalid {
         Invalid::Bad(text.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::fields;
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    /// Names that requests have, so that the walk gets somewhere.
+    const NAMES: [&str; 16] = [
+        "Env",
+        "Cmd",
+        "Image",
+        "Labels",
+        "Volumes",
+        "HostConfig",
+        "Memory",
+        "NanoCpus",
+        "CpuQuota",
+        "Binds",
+        "Mounts",
+        "ExtraHosts",
+        "NetworkingConfig",
+        "EndpointsConfig",
+        "bridge",
+        "Type",
+    ];
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[ -~é\u{0}]{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 64, 8, |inner| {
+            let name = prop_oneof![
+                proptest::sample::select(NAMES.to_vec()).prop_map(str::to_owned),
+                "[a-z]{1,4}",
+            ];
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((name, inner), 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect::<Map<_, _>>())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_create_body_breaks_anything(body in any_json()) {
+            if let Ok(checked) = fields::check_container_create(body)
+                && let Ok(request) = request::CreateRequest::read(checked)
+                && let Ok(wanted) = request.wanted()
+            {
+                let config = berth_model::image::ImageConfig::default();
+                let _ = spec::tests::merged(wanted, config);
+            }
+        }
+
+        #[test]
+        fn no_text_breaks_a_notation(text in "[ -~é\u{0}]{0,40}") {
+            let _ = signal::parse(&text);
+            let _ = reference::parse(&text);
+            let _ = name::checked(&text);
+            let _ = time::parse_ns("since", &text);
+            let _ = filter::Filters::parse(&text, &["label"]);
+            let _ = detach::DetachKeys::parse(&text);
+        }
+    }
+}

@@ -31,7 +31,9 @@ pub fn parse(text: &str) -> Result<Reference, Invalid> {
     let name = familiar(name);
     let part_ok = |part: &str| {
         !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
     };
     let tag_ok = !tag.is_empty()
         && tag.len() <= 128
@@ -39,7 +41,8 @@ pub fn parse(text: &str) -> Result<Reference, Invalid> {
         && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
     let mut parts = name.split('/');
     let first = parts.next().unwrap_or_default();
-    let first_ok = if name.contains('/') { is_registry(first) || part_ok(first) } else { part_ok(first) };
+    let first_ok =
+        if name.contains('/') { is_registry(first) || part_ok(first) } else { part_ok(first) };
     if first_ok && parts.all(part_ok) && tag_ok {
         Ok(Reference::Tag(format!("{name}:{tag}")))
     } else {

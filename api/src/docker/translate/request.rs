@@ -213,12 +213,11 @@ impl HostConfig {
         }
         let period = match period {
             0 => CPU_PERIOD_DEFAULT,
-            period => u64::try_from(period)
-                .ok()
-                .filter(|p| (1_000..=1_000_000).contains(p))
-                .ok_or_else(|| {
-                    Invalid::bad("CPU cfs period can not be less than 1ms or larger than 1s")
-                })?,
+            period => {
+                u64::try_from(period).ok().filter(|p| (1_000..=1_000_000).contains(p)).ok_or_else(
+                    || Invalid::bad("CPU cfs period can not be less than 1ms or larger than 1s"),
+                )?
+            }
         };
         if quota < 1_000 {
             return Err(Invalid::bad("CPU cfs quota can not be less than 1ms (i.e. 1000)"));

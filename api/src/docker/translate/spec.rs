@@ -102,8 +102,7 @@ pub fn merge(
     let mut labels = config.labels.clone();
     labels.extend(wanted.labels);
     let warnings = warnings(&volumes, image);
-    let hostname =
-        if wanted.hostname.is_empty() { id.short() } else { wanted.hostname };
+    let hostname = if wanted.hostname.is_empty() { id.short() } else { wanted.hostname };
     let spec = ContainerSpec {
         image: image.id,
         image_reference: reference.to_owned(),
@@ -179,7 +178,8 @@ fn environment(image: &[String], client: &[String]) -> Vec<String> {
 
 /// A zero byte ends a text in the guest's kernel: it would cut what follows off unseen.
 fn check_texts(wanted: &Wanted) -> Result<(), Invalid> {
-    let words = wanted.entrypoint.iter().flatten().chain(&wanted.command).chain(&wanted.environment);
+    let words =
+        wanted.entrypoint.iter().flatten().chain(&wanted.command).chain(&wanted.environment);
     let texts = words.chain([&wanted.user, &wanted.working_directory]).chain(&wanted.volumes);
     for text in texts {
         if text.contains('\0') {

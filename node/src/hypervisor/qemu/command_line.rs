@@ -6,20 +6,14 @@
 //! same machine; addresses of devices never depend on which optional devices there are.
 //! Does not: look at files, or know how the process is started.
 
-use crate::hypervisor::LaunchPlan;
+use crate::hypervisor::{CONSOLE_FILE, LaunchPlan};
 use berth_model::Bytes;
 use berth_model::container::NetworkMode;
+use berth_model::guest::{AGENT_PORT, BASE_SERIAL, DELTA_SERIAL, LOG_PORT};
 use berth_model::host::Accelerator;
 use serde_json::json;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-
-/// Names of the ports of the one serial device, as the agent looks for them.
-pub const AGENT_PORT: &str = berth_model::guest::AGENT_PORT;
-pub const LOG_PORT: &str = berth_model::guest::LOG_PORT;
-/// Serial numbers of the disks, by which the agent tells them apart.
-pub const BASE_SERIAL: &str = berth_model::guest::BASE_SERIAL;
-pub const DELTA_SERIAL: &str = berth_model::guest::DELTA_SERIAL;
 
 /// Slots behind which devices sit or can be plugged later: base, delta, nic, entropy, and room.
 const ROOT_PORTS: u32 = 6;
@@ -58,9 +52,6 @@ pub struct Listeners {
     /// For people with a question, while the node holds the other one.
     pub debug_monitor: i32,
 }
-
-/// Files in the run directory, which is the process's working directory.
-pub const CONSOLE_FILE: &str = "console.log";
 
 /// The words behind the program's name.
 pub fn words(machine: &Machine, plan: &LaunchPlan, listeners: Listeners) -> Vec<OsString> {
@@ -136,7 +127,14 @@ impl Words {
         self.pair(flag, value.to_string());
     }
 
-    fn machine(&mut self, machine: &Machine, name: &str, cpu_model: &str, vcpus: u64, memory: Bytes) {
+    fn machine(
+        &mut self,
+        machine: &Machine,
+        name: &str,
+        cpu_model: &str,
+        vcpus: u64,
+        memory: Bytes,
+    ) {
         self.pair("-name", format!("guest={name},process=berth-vm"));
         self.flag("-nodefaults");
         self.flag("-no-user-config");
@@ -146,7 +144,10 @@ impl Words {
         let devices = "memory-backend=ram,sata=off,smm=off,vmport=off,usb=off";
         self.pair("-machine", format!("{},{devices}", machine.machine_type));
         self.pair("-cpu", cpu_model);
-        self.pair("-smp", format!("cpus={vcpus},maxcpus={vcpus},sockets=1,cores={vcpus},threads=1"));
+        self.pair(
+            "-smp",
+            format!("cpus={vcpus},maxcpus={vcpus},sockets=1,cores={vcpus},threads=1"),
+        );
         let memory = memory.as_mib();
         self.pair("-m", format!("size={memory}M"));
         self.json(
@@ -161,8 +162,7 @@ impl Words {
     fn console_and_monitors(&mut self, listeners: Listeners) {
         self.pair("-chardev", format!("file,id=console,path={CONSOLE_FILE},append=on"));
         self.pair("-serial", "chardev:console");
-        for (id, fd) in
-            [("monitor", listeners.monitor), ("debug-monitor", listeners.debug_monitor)]
+        for (id, fd) in [("monitor", listeners.monitor), ("debug-monitor", listeners.debug_monitor)]
         {
             self.pair("-chardev", format!("socket,id={id},fd={fd},server=on,wait=off"));
             self.pair("-mon", format!("chardev={id},mode=control"));
@@ -171,67 +171,94 @@ impl Words {
 
     fn root_ports(&mut self) {
         for port in 0..ROOT_PORTS {
-            self.json("-device", json!({
-                "driver": "pcie-root-port", "id": format!("rp{port}"), "bus": "pcie.0",
-                "chassis": port + 1, "slot": port + 1, "addr": format!("{:#x}", port + 2),
-            }));
+            self.json(
+                "-device",
+                json!({
+                    "driver": "pcie-root-port", "id": format!("rp{port}"), "bus": "pcie.0",
+                    "chassis": port + 1, "slot": port + 1, "addr": format!("{:#x}", port + 2),
+                }),
+            );
         }
     }
 
     fn entropy(&mut self) {
-        self.json("-object", json!({
-            "qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom",
-        }));
-        self.json("-device", json!({
-            "driver": "virtio-rng-pci", "id": "rng", "rng": "entropy", "bus": "rp3",
-        }));
+        self.json(
+            "-object",
+            json!({
+                "qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom",
+            }),
+        );
+        self.json(
+            "-device",
+            json!({
+                "driver": "virtio-rng-pci", "id": "rng", "rng": "entropy", "bus": "rp3",
+            }),
+        );
     }
 
     fn agent_port(&mut self, listeners: Listeners) {
-        self.json("-device", json!({
-            "driver": "virtio-serial-pci", "id": "serial", "bus": "pcie.0", "addr": "0x1e",
-            "max_ports": 4,
-        }));
-        self.pair(
-            "-chardev",
-            format!("socket,id=agent,fd={},server=on,wait=off", listeners.agent),
+        self.json(
+            "-device",
+            json!({
+                "driver": "virtio-serial-pci", "id": "serial", "bus": "pcie.0", "addr": "0x1e",
+                "max_ports": 4,
+            }),
         );
-        self.json("-device", json!({
-            "driver": "virtserialport", "bus": "serial.0", "nr": 1, "chardev": "agent",
-            "name": AGENT_PORT,
-        }));
+        self.pair("-chardev", format!("socket,id=agent,fd={},server=on,wait=off", listeners.agent));
+        self.json(
+            "-device",
+            json!({
+                "driver": "virtserialport", "bus": "serial.0", "nr": 1, "chardev": "agent",
+                "name": AGENT_PORT,
+            }),
+        );
     }
 
     fn log_port(&mut self, log: &Path) {
         let mut chardev = OsString::from("file,id=log,append=on,path=");
         chardev.push(doubled_commas(log));
         self.pair("-chardev", chardev);
-        self.json("-device", json!({
-            "driver": "virtserialport", "bus": "serial.0", "nr": 2, "chardev": "log",
-            "name": LOG_PORT,
-        }));
+        self.json(
+            "-device",
+            json!({
+                "driver": "virtserialport", "bus": "serial.0", "nr": 2, "chardev": "log",
+                "name": LOG_PORT,
+            }),
+        );
     }
 
     fn disks(&mut self, plan: &LaunchPlan) {
-        self.json("-blockdev", json!({
-            "driver": "raw", "node-name": "base", "read-only": true,
-            "file": { "driver": "file", "filename": path_text(&plan.base), "locking": "on" },
-        }));
-        self.json("-device", json!({
-            "driver": "virtio-blk-pci", "id": "base-disk", "drive": "base", "bus": "rp0",
-            "serial": BASE_SERIAL,
-        }));
-        self.json("-blockdev", json!({
-            "driver": "qcow2", "node-name": "delta", "discard": "unmap",
-            "file": {
-                "driver": "file", "filename": path_text(&plan.delta), "locking": "on",
-                "discard": "unmap",
-            },
-        }));
-        self.json("-device", json!({
-            "driver": "virtio-blk-pci", "id": "delta-disk", "drive": "delta", "bus": "rp1",
-            "serial": DELTA_SERIAL, "discard": true,
-        }));
+        self.json(
+            "-blockdev",
+            json!({
+                "driver": "raw", "node-name": "base", "read-only": true,
+                "file": { "driver": "file", "filename": path_text(&plan.base), "locking": "on" },
+            }),
+        );
+        self.json(
+            "-device",
+            json!({
+                "driver": "virtio-blk-pci", "id": "base-disk", "drive": "base", "bus": "rp0",
+                "serial": BASE_SERIAL,
+            }),
+        );
+        self.json(
+            "-blockdev",
+            json!({
+                "driver": "qcow2", "node-name": "delta", "discard": "unmap",
+                "file": {
+                    "driver": "file", "filename": path_text(&plan.delta), "locking": "on",
+                    "discard": "unmap",
+                },
+            }),
+        );
+        self.json(
+            "-device",
+            json!({
+                "driver": "virtio-blk-pci", "id": "delta-disk", "drive": "delta", "bus": "rp1",
+                "serial": DELTA_SERIAL, "discard": true,
+            }),
+        );
     }
 
     fn user_network(&mut self, network: UserNetwork, mac: [u8; 6]) {
@@ -239,13 +266,19 @@ impl Words {
             UserNetwork::Open => false,
             UserNetwork::Restricted => true,
         };
-        self.json("-netdev", json!({
-            "type": "user", "id": "nic", "restrict": restricted, "ipv6": false,
-        }));
-        self.json("-device", json!({
-            "driver": "virtio-net-pci", "id": "nic-device", "netdev": "nic", "bus": "rp2",
-            "mac": mac_text(mac), "romfile": "",
-        }));
+        self.json(
+            "-netdev",
+            json!({
+                "type": "user", "id": "nic", "restrict": restricted, "ipv6": false,
+            }),
+        );
+        self.json(
+            "-device",
+            json!({
+                "driver": "virtio-net-pci", "id": "nic-device", "netdev": "nic", "bus": "rp2",
+                "mac": mac_text(mac), "romfile": "",
+            }),
+        );
     }
 }
 

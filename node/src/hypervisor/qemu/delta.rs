@@ -47,12 +47,12 @@ pub async fn make(
     }
     let delta = delta.to_owned();
     // A copy reads and writes a disk: not on the thread of the actors.
-    tokio::task::spawn_blocking(move || copy(&template, &delta))
-        .await
-        .unwrap_or_else(|error| Err(LaunchError::ProgramFailed {
+    tokio::task::spawn_blocking(move || copy(&template, &delta)).await.unwrap_or_else(|error| {
+        Err(LaunchError::ProgramFailed {
             program: "copy of the delta disk".to_owned(),
             last_words: error.to_string(),
-        }))
+        })
+    })
 }
 
 async fn make_template(
@@ -71,8 +71,7 @@ async fn make_template(
     // are given too, so that nobody has to open it from here, where that name leads nowhere.
     let backing = format!("../../blanks/{file_system}");
     let bytes = size.0.to_string();
-    let words =
-        ["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing.as_str()];
+    let words = ["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing.as_str()];
     let mut words: Vec<&std::ffi::OsStr> = words.iter().map(std::ffi::OsStr::new).collect();
     words.push(making.path.as_os_str());
     words.push(std::ffi::OsStr::new(&bytes));
@@ -91,7 +90,14 @@ async fn make_file_system(makers: &Makers, path: &Path, size: Bytes) -> Result<(
     // Tables are initialised now, else each guest's kernel would do it in the background. Nothing is
     // reserved for root, who is everybody in a container.
     let words = [
-        "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", "-L", "delta",
+        "-q",
+        "-F",
+        "-m",
+        "0",
+        "-E",
+        "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0",
+        "-L",
+        "delta",
     ];
     let mut words: Vec<&std::ffi::OsStr> = words.iter().map(std::ffi::OsStr::new).collect();
     words.push(raw.path.as_os_str());
@@ -100,10 +106,8 @@ async fn make_file_system(makers: &Makers, path: &Path, size: Bytes) -> Result<(
         .map_err(|error| full(error, &raw.path))?;
 
     let making = Making::beside(path);
-    let mut words: Vec<&std::ffi::OsStr> = ["convert", "-q", "-f", "raw", "-O", "qcow2"]
-        .iter()
-        .map(std::ffi::OsStr::new)
-        .collect();
+    let mut words: Vec<&std::ffi::OsStr> =
+        ["convert", "-q", "-f", "raw", "-O", "qcow2"].iter().map(std::ffi::OsStr::new).collect();
     words.push(raw.path.as_os_str());
     words.push(making.path.as_os_str());
     program::output(&makers.image_tool, "qemu-utils", words)
@@ -193,7 +197,12 @@ mod tests {
         let info = program::output(
             Path::new("qemu-img"),
             "qemu-utils",
-            ["info".as_ref(), "--output=json".as_ref(), "--backing-chain".as_ref(), delta.as_os_str()],
+            [
+                "info".as_ref(),
+                "--output=json".as_ref(),
+                "--backing-chain".as_ref(),
+                delta.as_os_str(),
+            ],
         );
         let info: serde_json::Value = serde_json::from_slice(&info.await.unwrap()).unwrap();
         assert_eq!(info[0]["virtual-size"], 256 << 20);
@@ -215,11 +224,8 @@ mod tests {
     #[tokio::test]
     async fn many_at_once_agree_on_one_blank() {
         let root = tempfile::tempdir().unwrap();
-        let (a, b, c) = tokio::join!(
-            check(root.path(), "a"),
-            check(root.path(), "b"),
-            check(root.path(), "c")
-        );
+        let (a, b, c) =
+            tokio::join!(check(root.path(), "a"), check(root.path(), "b"), check(root.path(), "c"));
         for delta in [a, b, c] {
             assert!(delta.exists());
         }

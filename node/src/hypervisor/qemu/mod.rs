@@ -198,26 +198,24 @@ async fn launch(
     let listen = |name| {
         sockets::listen(run_directory, name).map_err(LaunchError::io("listen in", run_directory))
     };
-    let inherited = [
-        listen(sockets::AGENT)?,
-        listen(sockets::MONITOR)?,
-        listen(sockets::DEBUG_MONITOR)?,
-    ];
+    let inherited =
+        [listen(sockets::AGENT)?, listen(sockets::MONITOR)?, listen(sockets::DEBUG_MONITOR)?];
     let listeners = Listeners {
         agent: inherited[0].as_raw_fd(),
         monitor: inherited[1].as_raw_fd(),
         debug_monitor: inherited[2].as_raw_fd(),
     };
     let words = words(listeners);
-    let process = process::spawn(program, &words, run_directory, &inherited).map_err(|error| {
-        match error.kind() {
+    let process =
+        process::spawn(program, &words, run_directory, &inherited).map_err(|error| match error
+            .kind()
+        {
             std::io::ErrorKind::NotFound => LaunchError::ProgramMissing {
                 program: program.display().to_string(),
                 package: "qemu-system-x86",
             },
             _ => LaunchError::io("start a hypervisor in", run_directory)(error),
-        }
-    })?;
+        })?;
     drop(inherited);
     let connected = tokio::select! {
         // Its end says more than the broken connection.
@@ -314,13 +312,11 @@ mod tests {
     #[tokio::test]
     async fn a_hypervisor_that_does_not_start_is_quoted_and_gone() {
         let directory = tempfile::tempdir().unwrap();
-        let started = launch(
-            Path::new("qemu-system-x86_64"),
-            directory.path(),
-            MONITOR_LIMIT,
-            |_| vec!["-machine".into(), "no-such-machine".into()],
-        )
-        .await;
+        let started =
+            launch(Path::new("qemu-system-x86_64"), directory.path(), MONITOR_LIMIT, |_| {
+                vec!["-machine".into(), "no-such-machine".into()]
+            })
+            .await;
         let text = started.unwrap_err().to_string();
         assert!(text.starts_with("the hypervisor did not start:"), "{text}");
         assert!(text.contains("no-such-machine") || text.contains("unsupported machine"), "{text}");

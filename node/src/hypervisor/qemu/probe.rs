@@ -69,7 +69,8 @@ pub async fn accelerator(options: &QemuOptions, machine: &Machine, version: &str
 }
 
 async fn boots_under_kvm(options: &QemuOptions, machine: &Machine) -> bool {
-    let run_directory = options.state_directory.join(format!("probe.{}", crate::randomness::word()));
+    let run_directory =
+        options.state_directory.join(format!("probe.{}", crate::randomness::word()));
     let answered = async {
         std::fs::create_dir_all(&run_directory).ok()?;
         let machine = Machine { accelerator: Accelerator::Kvm, ..machine.clone() };
@@ -144,7 +145,7 @@ mod tests {
         let finding = || Finding {
             boot_id: "a".to_owned(),
             hypervisor: "7.2".to_owned(),
-            kernel: stamp(directory.path()),
+            kernel: stamp(Path::new("/proc/self/exe")),
             initramfs: stamp(Path::new("/none")),
             accelerator: Accelerator::Kvm,
         };

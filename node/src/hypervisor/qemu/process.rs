@@ -103,7 +103,7 @@ impl Process {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let raw = raw.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
         let handle = rustix::process::pidfd_open(raw, PidfdFlags::empty())?;
-        Ok(Process { pid, handle: AsyncFd::new(handle)? })
+        Ok(Process { pid, handle: crate::readiness::register(handle)? })
     }
 
     pub fn pid(&self) -> u32 {

@@ -96,8 +96,12 @@ impl Monitor {
     }
 
     /// What was heard of the machine's end so far.
-    pub fn shutdown(&self) -> Option<Shutdown> {
-        *self.shutdown.borrow()
+    pub fn shutdown(&self) -> watch::Receiver<Option<Shutdown>> {
+        self.shutdown.clone()
+    }
+
+    pub fn is_open(&self) -> bool {
+        !self.commands.is_closed()
     }
 }
 
@@ -220,7 +224,7 @@ mod tests {
         );
         let monitor = connected(directory.path()).await;
         assert!(monitor.executing().await.unwrap());
-        assert_eq!(monitor.shutdown(), Some(Shutdown { by_guest: true }));
+        assert_eq!(*monitor.shutdown().borrow(), Some(Shutdown { by_guest: true }));
         let refused = monitor.execute("stop", Value::Null).await.unwrap_err();
         assert_eq!(refused.to_string(), "the hypervisor refused `stop`: not now");
     }

@@ -2,15 +2,17 @@
 
 use super::process::{self, Process};
 use super::qmp::Monitor;
-use super::{command_line, program, sockets};
-use crate::hypervisor::{Ended, GuestStream, MonitorError, ProcessUsage, RunningVm};
+use super::{MONITOR_LIMIT, program, sockets};
+use crate::hypervisor::{
+    CONSOLE_FILE, Ended, GuestStream, MonitorError, ProcessUsage, RunningVm, until_ended,
+};
 use berth_model::Bytes;
 use rustix::process::Signal;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 /// QEMU closes its disks and goes within milliseconds, unless it is stuck.
 const ORDERLY_END: Duration = Duration::from_secs(2);
@@ -18,8 +20,8 @@ const ORDERLY_END: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct QemuVm {
     process: Arc<Process>,
-    /// `None` if it did not answer when the process was adopted.
-    monitor: Option<Monitor>,
+    /// `None` if it did not answer when it was last tried.
+    monitor: Mutex<Option<Monitor>>,
     run_directory: PathBuf,
     ended: watch::Receiver<Option<Ended>>,
 }
@@ -30,27 +32,37 @@ impl QemuVm {
         let process = Arc::new(process);
         let (tell, ended) = watch::channel(None);
         tokio::spawn({
-            let (process, monitor) = (process.clone(), monitor.clone());
-            let run_directory = run_directory.to_owned();
+            // What the monitor hears, not the monitor: QEMU serves one connection, which ends with
+            // its last holder.
+            let heard = monitor.as_ref().map(Monitor::shutdown);
+            let (process, run_directory) = (process.clone(), run_directory.to_owned());
             async move {
                 process.ended().await;
-                let heard = monitor.as_ref().and_then(Monitor::shutdown);
-                let by_guest = heard.is_some_and(|shutdown| shutdown.by_guest);
+                let shutdown = heard.and_then(|heard| *heard.borrow());
+                let by_guest = shutdown.is_some_and(|shutdown| shutdown.by_guest);
                 tell.send_replace(Some(Ended { by_guest, last_words: last_words(&run_directory) }));
             }
         });
+        let monitor = Mutex::new(monitor);
         QemuVm { process, monitor, run_directory: run_directory.to_owned(), ended }
     }
 
-    fn monitor(&self) -> Result<&Monitor, MonitorError> {
-        self.monitor.as_ref().ok_or(MonitorError::Closed)
+    /// The connection that stands, or a new one.
+    async fn monitor(&self) -> Result<Monitor, MonitorError> {
+        let mut held = self.monitor.lock().await;
+        if let Some(monitor) = held.as_ref().filter(|monitor| monitor.is_open()) {
+            return Ok(monitor.clone());
+        }
+        let monitor = Monitor::connect(&self.run_directory, MONITOR_LIMIT).await?;
+        *held = Some(monitor.clone());
+        Ok(monitor)
     }
 }
 
 /// What QEMU said, and what the guest's kernel said, last.
 pub fn last_words(run_directory: &Path) -> String {
     let hypervisor = program::last_lines_of(&run_directory.join(process::WORDS_FILE), 3);
-    let console = program::last_lines_of(&run_directory.join(command_line::CONSOLE_FILE), 3);
+    let console = program::last_lines_of(&run_directory.join(CONSOLE_FILE), 3);
     match (hypervisor.is_empty(), console.is_empty()) {
         (true, true) => String::new(),
         (false, true) => hypervisor,
@@ -66,12 +78,7 @@ impl RunningVm for QemuVm {
     }
 
     async fn ended(&self) -> Ended {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(known) => known.clone().unwrap_or_default(),
-            // The runtime shuts down, and whoever asks with it.
-            Err(_) => std::future::pending().await,
-        }
+        until_ended(self.ended.clone()).await
     }
 
     async fn power_off(&self) {
@@ -86,15 +93,15 @@ impl RunningVm for QemuVm {
     }
 
     async fn executing(&self) -> Result<bool, MonitorError> {
-        self.monitor()?.executing().await
+        self.monitor().await?.executing().await
     }
 
     async fn pause(&self) -> Result<(), MonitorError> {
-        self.monitor()?.execute("stop", serde_json::Value::Null).await.map(drop)
+        self.monitor().await?.execute("stop", serde_json::Value::Null).await.map(drop)
     }
 
     async fn resume(&self) -> Result<(), MonitorError> {
-        self.monitor()?.execute("cont", serde_json::Value::Null).await.map(drop)
+        self.monitor().await?.execute("cont", serde_json::Value::Null).await.map(drop)
     }
 
     fn usage(&self) -> Option<ProcessUsage> {

@@ -217,7 +217,10 @@ impl Guest {
                 }
             }
             HostToGuest::SampleStats => {
-                self.say(GuestToHost::Stats(Box::new(Sample { processes: 1, ..Sample::default() })));
+                self.say(GuestToHost::Stats(Box::new(Sample {
+                    processes: 1,
+                    ..Sample::default()
+                })));
             }
             HostToGuest::PowerOff => self.by_guest = Some(true),
             HostToGuest::Clock { .. }

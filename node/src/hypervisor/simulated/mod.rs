@@ -23,7 +23,7 @@ mod script;
 
 use super::{
     Deadlines, Ended, GuestStream, Hypervisor, LaunchError, LaunchPlan, MonitorError, ProcessUsage,
-    RunningVm,
+    RunningVm, until_ended,
 };
 use berth_model::Bytes;
 use berth_model::host::Accelerator;
@@ -93,7 +93,8 @@ impl Hypervisor for Simulated {
         let (links, connections) = mpsc::unbounded_channel();
         let (tell, ended) = watch::channel(None);
         let (cut, power) = watch::channel(true);
-        let vm = Arc::new(SimulatedVm { links, ended, power: cut, executing: AtomicBool::new(true) });
+        let vm =
+            Arc::new(SimulatedVm { links, ended, power: cut, executing: AtomicBool::new(true) });
         self.machines.insert(plan.run_directory.clone(), vm.clone());
         let log = plan.log.clone();
         tokio::spawn(async move {
@@ -131,11 +132,7 @@ impl RunningVm for SimulatedVm {
     }
 
     async fn ended(&self) -> Ended {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(known) => known.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
-        }
+        until_ended(self.ended.clone()).await
     }
 
     async fn power_off(&self) {

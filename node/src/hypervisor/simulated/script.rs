@@ -44,10 +44,12 @@ fn step_of(text: &str) -> Step {
     match (verb, rest) {
         ("print", rest) => Step::Print(format!("{rest}\n")),
         ("warn", rest) => Step::Warn(format!("{rest}\n")),
-        ("sleep", rest) => match rest.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()) {
-            Some(time) => Step::Sleep(time),
-            None => Step::Forever,
-        },
+        ("sleep", rest) => {
+            match rest.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+                Some(time) => Step::Sleep(time),
+                None => Step::Forever,
+            }
+        }
         ("exit", rest) => rest.parse().map_or(Step::Forever, Step::Exit),
         ("cat", "") => Step::Cat,
         ("stubborn", "") => Step::Stubborn,

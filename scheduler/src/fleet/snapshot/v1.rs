@@ -83,11 +83,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Fleet, FormatError> {
         endpoints: read.endpoints.into_iter().map(|o| (o.id, Arc::new(o))).collect(),
         hosts: read.hosts.into_iter().map(|o| (o.id, Arc::new(o))).collect(),
         datastores: read.datastores.into_iter().map(|o| (o.id, Arc::new(o))).collect(),
-        images: read
-            .images
-            .into_iter()
-            .map(|o| ((o.id, o.meta.endpoint), Arc::new(o)))
-            .collect(),
+        images: read.images.into_iter().map(|o| ((o.id, o.meta.endpoint), Arc::new(o))).collect(),
         containers: read.containers.into_iter().map(|o| (o.id, Arc::new(o))).collect(),
         departed,
         keys,
