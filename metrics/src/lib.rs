@@ -1,7 +1,7 @@
 //! Every metric of berth: names, labels and help stand here and nowhere else.
 //!
-//! Promises: a process makes one [`Registry`], each part registers its handles in it by `register`, and
-//! the handles are passed in, never global. [`exposition::text`] is what `/metrics` serves.
+//! Promises: a process makes one [`Registry`], each part registers its handles in it by `register`,
+//! and the handles are passed in, never global. [`exposition::text`] is what `/metrics` serves.
 //! Does not: measure anything; the parts do.
 
 pub mod api;

@@ -1,11 +1,11 @@
 //! What to do so that a host runs what its assignment says, and nothing else.
 //!
-//! Promises: a run is never started twice under one epoch, nor under a lower one than was seen here; what
-//! the assignment does not name is ended; steps that were taken are not taken again, so a repeated call
-//! with nothing changed is free; without an assignment nothing is done at all. Pure: the agent looks,
-//! calls this, and carries out what it answers.
-//! Does not: look at datastores. [`Step::Start`] means "find out whether this run ever was, and start it
-//! if not": that a run ended while no node was there is read from the files that it left.
+//! Promises: a run is never started twice under one epoch, nor under a lower one than was seen
+//! here; what the assignment does not name is ended; steps that were taken are not taken again, so
+//! a repeated call with nothing changed is free; without an assignment nothing is done at all.
+//! Pure: the agent looks, calls this, and carries out what it answers. Does not: look at
+//! datastores. [`Step::Start`] means "find out whether this run ever was, and start it if not":
+//! that a run ended while no node was there is read from the files that it left.
 
 use berth_model::assignment::{Assignment, RunOrder, VmOrder, Want};
 use berth_model::container::StopOrder;
@@ -83,8 +83,8 @@ impl Step {
     }
 }
 
-/// The steps from `local` towards `assignment`, in the order of ids. `None` means that no assignment came
-/// yet in this session: whatever was held before may be out of date.
+/// The steps from `local` towards `assignment`, in the order of ids. `None` means that no
+/// assignment came yet in this session: whatever was held before may be out of date.
 pub fn diff(local: &BTreeMap<ContainerId, Local>, assignment: Option<&Assignment>) -> Vec<Step> {
     let Some(assignment) = assignment else {
         return Vec::new();

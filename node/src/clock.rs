@@ -1,7 +1,7 @@
 //! The one place of this crate that reads the wall clock.
 //!
-//! Promises: milliseconds since 1970, as facts and records carry them. Does not: measure durations; those
-//! come from the timers of the runtime, which never go back.
+//! Promises: milliseconds since 1970, as facts and records carry them. Does not: measure durations;
+//! those come from the timers of the runtime, which never go back.
 
 use berth_model::Timestamp;
 use std::time::{SystemTime, UNIX_EPOCH};

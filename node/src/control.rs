@@ -1,8 +1,9 @@
-//! Links between the three processes of a host: framed messages over a unix socket, opened by a Hello.
+//! Links between the three processes of a host: framed messages over a unix socket, opened by a
+//! Hello.
 //!
-//! Promises: only processes of the same user (or root) are heard; a socket that a dead process left is
-//! taken over, one that a living process serves is not; receiving may be cancelled without losing a
-//! message. Does not: encrypt; nobody else can read a unix socket.
+//! Promises: only processes of the same user (or root) are heard; a socket that a dead process left
+//! is taken over, one that a living process serves is not; receiving may be cancelled without
+//! losing a message. Does not: encrypt; nobody else can read a unix socket.
 
 use berth_wire::codec::{self, CodecError};
 use berth_wire::frame::{FrameDecoder, FrameError, frame};

@@ -6,9 +6,9 @@
 //! <datastore>/leases/<host>             <datastore>/spool, trash      what is being made or deleted
 //! ```
 //!
-//! Promises: a datastore's marker is made whole or not at all, once, whoever comes first; a directory that
-//! is missing, read-only or another datastore than before is said so by name and tried again. Does not:
-//! mount anything.
+//! Promises: a datastore's marker is made whole or not at all, once, whoever comes first; a
+//! directory that is missing, read-only or another datastore than before is said so by name and
+//! tried again. Does not: mount anything.
 
 use crate::options::Settings;
 use berth_model::host::DatastoreFacts;
@@ -195,7 +195,8 @@ pub type Reached = BTreeMap<DatastoreId, Arc<Datastore>>;
 /// What readers hold: always the newest, never waited for.
 pub type ReachedReader = watch::Receiver<Arc<Reached>>;
 
-/// Registers and probes the configured datastores again and again; the only one to say what is reached.
+/// Registers and probes the configured datastores again and again; the only one to say what is
+/// reached.
 pub struct Registrar {
     configured: Vec<DatastoreOptions>,
     registered: BTreeMap<String, Arc<Datastore>>,

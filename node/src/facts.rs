@@ -1,7 +1,7 @@
 //! What this host is and has, as its node tells the leader.
 //!
-//! Promises: the same machine gives the same facts, so that only a change is told; what an option says
-//! instead of the machine is taken at its word. Blocks on the slowest datastore.
+//! Promises: the same machine gives the same facts, so that only a change is told; what an option
+//! says instead of the machine is taken at its word. Blocks on the slowest datastore.
 
 use crate::datastore::Registrar;
 use crate::options::Settings;
@@ -12,9 +12,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Memory of a hypervisor process beside its guest's, under QEMU's own translator. Measured with Debian's
-/// cloud kernel: 217 MiB resident for a guest of 128 MiB, of which the translated code and the blobs of
-/// kernel and initramfs are most.
+/// Memory of a hypervisor process beside its guest's, under QEMU's own translator. Measured with
+/// Debian's cloud kernel: 217 MiB resident for a guest of 128 MiB, of which the translated code and
+/// the blobs of kernel and initramfs are most.
 const OVERHEAD_TCG: Bytes = Bytes::mib(96);
 /// The same where the processor runs the guest: nothing is translated.
 const OVERHEAD_KVM: Bytes = Bytes::mib(48);

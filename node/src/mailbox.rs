@@ -1,6 +1,7 @@
 //! Messages between actors: never more than a mailbox holds, and counted while they wait.
 //!
-//! Promises: a full mailbox refuses, it never grows; the gauge of an actor is what waits for it now.
+//! Promises: a full mailbox refuses, it never grows; the gauge of an actor is what waits for it
+//! now.
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message, Recipient};
@@ -67,7 +68,8 @@ where
         Mailbox { recipient: address.clone().recipient(), depth }
     }
 
-    /// Whether the message is in the mailbox now; if not, whoever sent it sends it again or does without.
+    /// Whether the message is in the mailbox now; if not, whoever sent it sends it again or does
+    /// without.
     pub fn post(&self, message: M) -> bool {
         self.recipient.try_send(self.posted(message)).is_ok()
     }

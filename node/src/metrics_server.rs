@@ -1,7 +1,7 @@
 //! `/metrics` and `/healthz` over HTTP.
 //!
-//! Promises: plain on loopback; on any other address only mutual TLS with a certificate of the cell, of any
-//! role. Does not: serve anything that changes the node.
+//! Promises: plain on loopback; on any other address only mutual TLS with a certificate of the
+//! cell, of any role. Does not: serve anything that changes the node.
 
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Data, get};

@@ -1,8 +1,8 @@
 //! What a node is told by its configuration, and the settings that come of it.
 //!
-//! Promises: every option is honoured or refused with the name of the option; unknown ones are refused.
-//! [`Options`] is what a file may say, [`Settings`] is what the parts of the node take. Does not: look at
-//! the machine; a directory that is missing is reported when it is first used.
+//! Promises: every option is honoured or refused with the name of the option; unknown ones are
+//! refused. [`Options`] is what a file may say, [`Settings`] is what the parts of the node take.
+//! Does not: look at the machine; a directory that is missing is reported when it is first used.
 
 use crate::datastore::DatastoreOptions;
 use crate::hypervisor::Deadlines;
@@ -126,8 +126,8 @@ impl Default for ReserveOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GuestEgress {
-    /// Everything that the host reaches, its own loopback included. Right where the host is a machine
-    /// or a network namespace of its own.
+    /// Everything that the host reaches, its own loopback included. Right where the host is a
+    /// machine or a network namespace of its own.
     Allow,
     /// Nothing of the host's own loopback. QEMU's user network cannot leave out that alone, so no
     /// packet leaves the host at all.

@@ -1,7 +1,8 @@
 //! The node process: makes every part, in an order in which each finds what it needs, and waits.
 //!
-//! Promises: what runs is adopted before anybody is obeyed; whatever is wrong with the configuration or the
-//! host is said before the first session. At the end container VMs go on; the next node adopts them.
+//! Promises: what runs is adopted before anybody is obeyed; whatever is wrong with the
+//! configuration or the host is said before the first session. At the end container VMs go on; the
+//! next node adopts them.
 
 use crate::agent::{self, Agent, Introduce, Locate};
 use crate::datastore::{Reached, ReachedReader, Registrar};

@@ -1,5 +1,5 @@
-//! A whole node with the simulated hypervisor, against a scheduler that the test plays: what it registers,
-//! obeys, reports and serves.
+//! A whole node with the simulated hypervisor, against a scheduler that the test plays: what it
+//! registers, obeys, reports and serves.
 
 use berth_model::assignment::{Assignment, RunOrder, VmOrder, Want};
 use berth_model::container::{ContainerSpec, NetworkMode};

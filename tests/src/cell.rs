@@ -1,7 +1,8 @@
 //! A cell of the test's own: `berth up` with its own name, ports and state directory, taken down
 //! when the test ends.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -86,6 +87,92 @@ impl Cell {
         format!("http://127.0.0.1:{}", self.port_base + replica)
     }
 
+    /// The number of the replica that leads.
+    pub fn leader(&self) -> u16 {
+        wait::until(Duration::from_secs(30), "one replica leads", || {
+            for replica in 1..=3 {
+                let metrics = fetch(&format!("{}/metrics", self.api(replica)))?;
+                if metrics.lines().any(|line| line == "berth_raft_role{role=\"leader\"} 1") {
+                    return Ok(replica);
+                }
+            }
+            Err("no replica says that it leads".to_owned())
+        })
+    }
+
+    /// kill -9 of one scheduler; `berth up` starts it again.
+    pub fn kill_scheduler(&self, replica: u16) {
+        let pid = self.pids("scheduler", Some(replica))[0];
+        kill(pid);
+        wait::until(Duration::from_secs(10), "the killed scheduler is gone", || {
+            if alive(pid) { Err(format!("pid {pid} is there")) } else { Ok(()) }
+        });
+    }
+
+    /// Waits until replica `replica` runs again and knows a leader.
+    pub fn await_scheduler(&self, replica: u16) {
+        wait::until(Duration::from_secs(60), "the scheduler is back and ready", || {
+            fetch(&format!("{}/readyz", self.api(replica))).map(|_| ())
+        });
+    }
+
+    /// kill -9 of every process of ours, hypervisors apart. `berth up` must be gone before.
+    pub fn kill_all_processes(&self) {
+        for kind in ["scheduler", "node", "keeper", "switch"] {
+            for pid in self.pids(kind, None) {
+                kill(pid);
+                wait::until(Duration::from_secs(10), "a killed process is gone", || {
+                    if alive(pid) { Err(format!("pid {pid} is there")) } else { Ok(()) }
+                });
+            }
+        }
+    }
+
+    /// Pids of the cell's processes of one kind, of one number if given.
+    pub fn pids(&self, kind: &str, number: Option<u16>) -> Vec<u32> {
+        let description = self.description();
+        let processes = description["processes"].as_array().expect("a list of processes");
+        let pids: Vec<u32> = processes
+            .iter()
+            .filter(|p| p["kind"] == kind && number.is_none_or(|n| p["number"] == n))
+            .map(|p| p["pid"].as_u64().expect("a started process has a pid"))
+            .map(|pid| u32::try_from(pid).expect("a pid"))
+            .collect();
+        assert!(!pids.is_empty(), "no {kind} {number:?} in {description}");
+        pids
+    }
+
+    /// Pids of the hypervisors that run, from the hosts' run directories.
+    pub fn hypervisors(&self) -> BTreeSet<u32> {
+        let description = self.description();
+        let mut found = BTreeSet::new();
+        for host in description["hosts"].as_array().expect("a list of hosts") {
+            let run = PathBuf::from(host["run"].as_str().expect("a path"));
+            for file in files_named(&run, "hypervisor.pid") {
+                let text = std::fs::read_to_string(&file).unwrap_or_default();
+                let pid = text.lines().nth(1).and_then(|line| line.trim().parse().ok());
+                found.extend(pid.filter(|pid| alive(*pid)));
+            }
+        }
+        found
+    }
+
+    /// Bytes that container VMs have written as output so far, over all datastores.
+    pub fn output_bytes(&self) -> u64 {
+        let description = self.description();
+        let mut bytes = 0;
+        for datastore in description["datastores"].as_array().expect("a list of datastores") {
+            let path = PathBuf::from(datastore["path"].as_str().expect("a path"));
+            for file in files_below(&path.join("containers")) {
+                let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+                if name.starts_with("log.") {
+                    bytes += std::fs::metadata(&file).map_or(0, |m| m.len());
+                }
+            }
+        }
+        bytes
+    }
+
     /// The archive of one of the images that `cargo xtask images` makes.
     pub fn image_archive(name: &str) -> PathBuf {
         PathBuf::from(from_environment("BERTH_IMAGES")).join(format!("{name}.tar"))
@@ -117,4 +204,48 @@ impl Drop for Cell {
             Err(error) => eprintln!("berth down: {error}"),
         }
     }
+}
+
+/// What `url` answers, if it answers with success.
+pub fn fetch(url: &str) -> Result<String, String> {
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--fail", "--max-time", "5", url])
+        .output()
+        .map_err(|e| format!("curl: {e}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+fn kill(pid: u32) {
+    let status = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(status.expect("`kill` is on PATH").success(), "kill -9 {pid}");
+}
+
+/// Whether a process runs; a zombie does not.
+fn alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with('Z'))
+}
+
+fn files_named(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let mut files = files_below(folder);
+    files.retain(|file| file.file_name().is_some_and(|n| n == name));
+    files
+}
+
+/// All files below `folder`; what vanishes while it is read is left out.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
 }

@@ -14,7 +14,7 @@ fn rounds() -> usize {
 
 #[test]
 fn a_killed_leader_costs_no_acknowledged_container_and_doubles_none() {
-    let mut cell = Cell::up("ll", 17200);
+    let cell = Cell::up("ll", 17200);
     let docker = cell.docker(1);
     let archive = Cell::image_archive("busybox");
     docker.ok(&["load", "-i", archive.to_str().expect("a text path")]);
@@ -41,7 +41,7 @@ fn a_killed_leader_costs_no_acknowledged_container_and_doubles_none() {
             }
         });
         gaps.push(killed.elapsed());
-        cell.restart_scheduler(leader);
+        cell.await_scheduler(leader);
     }
     let run = cell.docker(2).ok(&["run", "-d", "--name", "runs", "busybox", "sleep", "3600"]);
     acknowledged.insert(("runs".to_owned(), run));

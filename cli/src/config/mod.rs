@@ -2,8 +2,9 @@
 //! the environment (`BERTH__SECTION__KEY`), then from `--set section.key=value`; later wins.
 //!
 //! Promises: an unknown key is an error wherever it comes from; what parses is validated before
-//! anything starts; listeners between processes always have mutual TLS, and HTTP is plain on loopback
-//! only. Each role has an example file in `examples/` that names and explains every key (`berth config example`).
+//! anything starts; listeners between processes always have mutual TLS, and HTTP is plain on
+//! loopback only. Each role has an example file in `examples/` that names and explains every key
+//! (`berth config example`).
 //! Does not: read certificates or open sockets; that is the processes' own business.
 
 pub mod keeper;

@@ -30,10 +30,11 @@ pub async fn wait_ready(cell: &CellFile, limit: Duration, progress: &mut Progres
         progress.waiting(&format!("waiting for a leader and {address}"));
         let left = deadline.saturating_duration_since(clock::now());
         // The answer takes a read index, so the replica has a leader and has caught up.
-        let view =
-            clock::wait_until(left, || async { client.cell().await.map_err(chain) })
-                .await
-                .map_err(|reason| not_ready(cell, Kind::Scheduler, address.to_string(), &reason))?;
+        let view = clock::wait_until(left, || async { client.cell().await.map_err(chain) })
+            .await
+            .map_err(|reason| {
+            not_ready(cell, Kind::Scheduler, &format!("{address}: "), &reason)
+        })?;
         leader = view.replica.leader.or(leader);
     }
     progress.done(match leader {
@@ -47,7 +48,7 @@ pub async fn wait_ready(cell: &CellFile, limit: Duration, progress: &mut Progres
     let left = deadline.saturating_duration_since(clock::now());
     let hosts = clock::wait_until(left, || connected_hosts(&client, cell))
         .await
-        .map_err(|reason| not_ready(cell, Kind::Node, reason.clone(), &reason))?;
+        .map_err(|reason| not_ready(cell, Kind::Node, "", &reason))?;
     let mut accelerators: Vec<&str> =
         hosts.iter().map(|host| crate::verbs::units::accelerator(host.accelerator)).collect();
     accelerators.sort_unstable();
@@ -58,6 +59,12 @@ pub async fn wait_ready(cell: &CellFile, limit: Duration, progress: &mut Progres
 
 async fn connected_hosts(client: &Client, cell: &CellFile) -> Result<Vec<HostView>, String> {
     let hosts = pages::all(async |query| client.hosts(&query).await).await.map_err(chain)?;
+    // The fleet may still show a host as it was before its node and the leader were started again;
+    // so the sessions of now are counted, too.
+    let sessions = node_sessions(cell).await?;
+    if sessions < cell.hosts.len() {
+        return Err(format!("{sessions} of {} nodes have a session", cell.hosts.len()));
+    }
     let missing: Vec<&str> = cell
         .hosts
         .iter()
@@ -74,13 +81,44 @@ async fn connected_hosts(client: &Client, cell: &CellFile) -> Result<Vec<HostVie
     }
 }
 
-/// An error that shows what the first process of this kind said last.
-fn not_ready(cell: &CellFile, kind: Kind, what: String, reason: &str) -> anyhow::Error {
-    let suspect = cell.processes.iter().find(|process| process.kind == kind);
-    let log = suspect.map_or_else(String::new, |process| {
-        format!("; the end of {}:\n{}", process.log.display(), log_tail(process))
-    });
-    anyhow::anyhow!("the cell is not ready: {what}: {reason}{log}")
+/// Sessions with nodes that the schedulers count in their metrics; only the leader has any.
+async fn node_sessions(cell: &CellFile) -> Result<usize, String> {
+    let failed = |error: reqwest::Error| format!("metrics cannot be read: {error}");
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(5))
+        .build()
+        .map_err(failed)?;
+    let mut sessions = 0;
+    // The API's listener serves them.
+    for address in cell.addresses("api") {
+        let answer = http.get(format!("http://{address}/metrics")).send().await.map_err(failed)?;
+        sessions += gauge(&answer.text().await.map_err(failed)?, "berth_scheduler_node_sessions");
+    }
+    Ok(sessions)
+}
+
+/// The value of a gauge without labels in the text that `/metrics` serves; 0 if it is not there.
+fn gauge(text: &str, name: &str) -> usize {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+        .unwrap_or_default()
+}
+
+/// An error that shows what each process of this kind complained of last.
+fn not_ready(cell: &CellFile, kind: Kind, what: &str, reason: &str) -> anyhow::Error {
+    let mut text = format!("the cell is not ready: {what}{reason}");
+    for process in cell.processes.iter().filter(|process| process.kind == kind) {
+        if let Some(complaint) = last_complaint(&log_tail(process)) {
+            text.push_str(&format!("\n{} says: {complaint}", process.label()));
+        }
+    }
+    anyhow::anyhow!("{text}\nall logs: {}", cell.log_directory().display())
+}
+
+/// The last line that is a warning or an error, in either format of logs.
+fn last_complaint(log: &str) -> Option<&str> {
+    log.lines().rfind(|line| line.contains("ERROR") || line.contains("WARN"))
 }
 
 /// A client of every replica.
@@ -171,4 +209,25 @@ fn is_gone(error: &ClientError) -> bool {
 /// An error with its sources in one line.
 fn chain(error: ClientError) -> String {
     format!("{:#}", anyhow::Error::from(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_is_read_by_its_whole_name() {
+        let text = "# HELP a_b words\n# TYPE a_b gauge\na_bc 7\na_b 3\n";
+        assert_eq!(gauge(text, "a_b"), 3);
+        assert_eq!(gauge(text, "a"), 0);
+    }
+
+    #[test]
+    fn the_last_complaint_of_a_log_is_found_in_either_format() {
+        let text = "t INFO a\nt WARN b\nt ERROR c\nt INFO d";
+        assert_eq!(last_complaint(text), Some("t ERROR c"));
+        let json = "{\"level\":\"WARN\",\"message\":\"b\"}\n{\"level\":\"INFO\"}";
+        assert!(last_complaint(json).unwrap().contains("\"b\""));
+        assert_eq!(last_complaint("t INFO a"), None);
+    }
 }

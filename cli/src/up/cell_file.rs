@@ -149,6 +149,11 @@ impl CellFile {
         replace_file(&Self::path(state), serde_json::to_string_pretty(self)?.as_bytes())
     }
 
+    /// Where all its processes write their logs.
+    pub fn log_directory(&self) -> &Path {
+        self.processes.first().and_then(|process| process.log.parent()).unwrap_or(Path::new(""))
+    }
+
     /// Addresses of one kind, in the order of the processes.
     pub fn addresses<'a>(&'a self, what: &'a str) -> impl Iterator<Item = SocketAddr> + 'a {
         self.processes.iter().filter_map(move |process| process.addresses.get(what).copied())

@@ -1,4 +1,4 @@
-//! Container VMs that outlived their nodes: found by what is left of them on the machine, and ended.
+//! Container VMs that outlived their nodes: found by what is left of them on the machine, ended.
 //!
 //! The clean way is through the API; this is for what that could not reach.
 

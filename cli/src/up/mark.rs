@@ -26,11 +26,10 @@ impl Mark {
         let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
             return Ok(None);
         };
-        Ok(start_ticks(&text)
-            .map(|start_ticks| {
-                Ok::<_, anyhow::Error>(Mark { pid, start_ticks, boot_id: boot_id()? })
-            })
-            .transpose()?)
+        match start_ticks(&text) {
+            Some(start_ticks) => Ok(Some(Mark { pid, start_ticks, boot_id: boot_id()? })),
+            None => Ok(None),
+        }
     }
 
     /// Whether the process that the mark was taken of still runs.

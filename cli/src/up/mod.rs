@@ -50,7 +50,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// From the first process to a cell that serves. Probing the accelerator by booting a guest is in it.
+/// From the first process to a cell that serves; the probe of the accelerator, which boots a guest,
+/// is in it.
 const READY_LIMIT: Duration = Duration::from_secs(150);
 
 /// Brings a cell up and, unless detached, stays until it is taken down.
@@ -73,7 +74,7 @@ pub async fn up(arguments: UpArguments, log_format: LogFormat) -> Result<()> {
         },
     };
     if let Err(error) = started {
-        undo(&run, &mut progress).await;
+        undo(run, &mut progress).await;
         return Err(error);
     }
     summary::print(&state, &run.cell, run.adopted);
@@ -98,6 +99,7 @@ struct Run {
     identity: Identity,
     cell: CellFile,
     resolver: Resolver,
+    machine: Option<network::MachineLock>,
     members: Members,
     /// How many processes ran already.
     adopted: usize,
@@ -130,6 +132,11 @@ fn prepare(
     let identity = Identity::load_or_create(state, &wanted)?;
     let (isolation, reason) = isolation::decide(arguments.isolation)?;
     let network_was_there = network::exists(&arguments.name);
+    // From the choice of a subnet until it is taken.
+    let machine = match isolation {
+        Isolation::Namespaces => Some(network::lock_machine()?),
+        Isolation::Processes => None,
+    };
     let resolver = resolver::look();
     let basis = plan::Basis {
         identity: &identity,
@@ -159,7 +166,7 @@ fn prepare(
         progress.note(format!("{adopted} of its processes run already and are adopted"));
     }
     let state = state.to_owned();
-    Ok(Run { state, identity, cell, resolver, members, adopted, network_was_there })
+    Ok(Run { state, identity, cell, resolver, machine, members, adopted, network_was_there })
 }
 
 /// The subnet of before if it is still there, else a free one.
@@ -270,18 +277,18 @@ async fn start(run: &mut Run, arguments: &UpArguments, progress: &mut Progress) 
     progress.done("mutual TLS between all processes");
 
     progress.begin("network");
-    match run.cell.subnet {
+    match run.cell.subnet.zip(run.machine.take()) {
         None => {
             progress.done(
                 "hosts share this machine's; guests reach nothing outside, for they would also reach \
                  its loopback",
             );
         }
-        Some(subnet) => {
+        Some((subnet, machine)) => {
             let network =
                 network::Network { name: run.cell.name.clone(), subnet, hosts: arguments.hosts };
             let nodes: Vec<u16> = run.cell.addresses("nodes").map(|nodes| nodes.port()).collect();
-            let mut notes = network.set_up(&nodes, &run.resolver)?.into_iter();
+            let mut notes = network.set_up(&machine, &nodes, &run.resolver)?.into_iter();
             progress.done(notes.next().unwrap_or_default());
             notes.for_each(|note| progress.note(note));
         }
@@ -292,9 +299,9 @@ async fn start(run: &mut Run, arguments: &UpArguments, progress: &mut Progress) 
     run.cell.write(&state)?;
     let started = run.members.started(&run.cell).len();
     progress.done(format!(
-        "{started} started: {} schedulers, {} hosts of node, keeper and switch ({})",
-        run.cell.addresses("api").count(),
-        run.cell.hosts.len(),
+        "{started} started: {}, {} of node, keeper and switch ({})",
+        summary::count(run.cell.addresses("api").count(), "scheduler"),
+        summary::count(run.cell.hosts.len(), "host"),
         share
     ));
     share.note.iter().for_each(|note| progress.note(note));
@@ -307,7 +314,9 @@ async fn start(run: &mut Run, arguments: &UpArguments, progress: &mut Progress) 
 }
 
 /// After a start that failed: ends what it started, and leaves alone what ran before.
-async fn undo(run: &Run, progress: &mut Progress) {
+async fn undo(mut run: Run, progress: &mut Progress) {
+    // Taking the network down takes the lock itself.
+    drop(run.machine.take());
     progress.begin("undo");
     let started = run.members.started(&run.cell);
     let mut failures = Vec::new();

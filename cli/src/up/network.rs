@@ -56,9 +56,11 @@ pub fn available() -> Result<(), String> {
     if tools::find(tools::IP.0).is_none() {
         return Err(format!("{} is missing (package {})", tools::IP.0, tools::IP.1));
     }
-    let probe = format!("berth-probe-{}", std::process::id());
+    let probe = format!("bp-{}", std::process::id());
     run("ip", &["netns", "add", &probe])
         .and_then(|_| run("ip", &["netns", "del", &probe]))
+        .and_then(|_| run("ip", &["link", "add", &probe, "type", "bridge"]))
+        .and_then(|_| run("ip", &["link", "del", &probe]))
         .map(drop)
         .map_err(|error| format!("{error:#}"))
 }
@@ -80,22 +82,31 @@ pub fn choose_subnet(name: &str) -> Result<Subnet> {
         .context("every subnet of 10.83.0.0/16 is in use; use --isolation processes")
 }
 
-/// Held while one cell changes what all cells share.
-fn machine_lock() -> Result<File> {
+/// Held while one cell chooses and changes what all cells share.
+#[derive(Debug)]
+pub struct MachineLock {
+    _file: File,
+}
+
+pub fn lock_machine() -> Result<MachineLock> {
     std::fs::create_dir_all(MACHINE_FOLDER)
         .with_context(|| format!("cannot make {MACHINE_FOLDER}"))?;
     let path = Path::new(MACHINE_FOLDER).join("network.lock");
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     rustix::fs::flock(file.as_fd(), rustix::fs::FlockOperation::LockExclusive)
         .with_context(|| format!("cannot lock {}", path.display()))?;
-    Ok(file)
+    Ok(MachineLock { _file: file })
 }
 
 impl Network {
     /// Makes what is missing; answers what a user should know of it. `listeners` are the ports of
     /// the bridge's address that hosts may reach.
-    pub fn set_up(&self, listeners: &[u16], resolver: &Resolver) -> Result<Vec<String>> {
-        let lock = machine_lock()?;
+    pub fn set_up(
+        &self,
+        _lock: &MachineLock,
+        listeners: &[u16],
+        resolver: &Resolver,
+    ) -> Result<Vec<String>> {
         self.set_up_bridge()?;
         for host in 1..=self.hosts {
             self.set_up_host(host)
@@ -108,26 +119,12 @@ impl Network {
             namespace(&self.name, 1),
             namespace(&self.name, self.hosts),
         )];
-        if tools::find("nft").is_some() {
-            firewall::set_up(&self.name, self.subnet, listeners, resolver.servers())?;
-            notes.push(format!(
-                "nft table {}: guests go out by masquerade, nothing comes in",
-                firewall::table(&self.name)
-            ));
-            notes.extend(self.hold_forwarding()?);
-            if firewall::others_refuse() {
-                let bridge = bridge(&self.name);
-                notes.push(format!(
-                    "other rules of this machine refuse forwarding, as Docker Engine's do: allow it \
-                     with `iptables -I FORWARD -i {bridge} -j ACCEPT` and `-o {bridge}`, or guests \
-                     and hosts do not reach each other or the outside"
-                ));
-            }
-        } else {
-            notes.push(
-                "nft is missing (package nftables): guests reach nothing outside of this machine"
-                    .to_owned(),
-            );
+        match self.open_to_the_outside(listeners, resolver) {
+            Ok(made) => notes.extend(made),
+            Err(error) => notes.push(format!(
+                "no firewall rules ({error:#}): guests do not reach the outside, but they do reach \
+                 what listens on this machine's own addresses; nftables makes it otherwise"
+            )),
         }
         if *resolver == Resolver::Unknown {
             notes.push(
@@ -136,7 +133,24 @@ impl Network {
                     .to_owned(),
             );
         }
-        drop(lock);
+        Ok(notes)
+    }
+
+    fn open_to_the_outside(&self, listeners: &[u16], resolver: &Resolver) -> Result<Vec<String>> {
+        firewall::set_up(&self.name, self.subnet, listeners, resolver.servers())?;
+        let mut notes = vec![format!(
+            "nft table {}: guests go out by masquerade, nothing comes in",
+            firewall::table(&self.name)
+        )];
+        notes.extend(self.hold_forwarding()?);
+        if firewall::others_refuse() {
+            let bridge = bridge(&self.name);
+            notes.push(format!(
+                "other rules of this machine refuse forwarding, as Docker Engine's do: allow it \
+                 with `iptables -I FORWARD -i {bridge} -j ACCEPT` and `-o {bridge}`, or guests and \
+                 hosts do not reach each other or the outside"
+            ));
+        }
         Ok(notes)
     }
 
@@ -190,7 +204,7 @@ impl Network {
 
     /// Removes everything; answers what could not be removed.
     pub fn tear_down(&self) -> Result<()> {
-        let lock = machine_lock()?;
+        let lock = lock_machine()?;
         let mut failures = Vec::new();
         let mut attempt = |outcome: Result<()>| {
             failures.extend(outcome.err().map(|error| format!("{error:#}")));

@@ -25,7 +25,7 @@ pub struct Ports {
 
 impl Ports {
     pub fn new(base: u16) -> Result<Self> {
-        if base < 1024 || base > u16::MAX - SPAN {
+        if !(1024..=u16::MAX - SPAN).contains(&base) {
             bail!("--port-base {base} must lie in 1024 to {}", u16::MAX - SPAN);
         }
         Ok(Self { base })

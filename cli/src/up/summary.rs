@@ -17,10 +17,10 @@ fn text(state: &Path, cell: &CellFile, adopted: usize) -> String {
     let first_api = api.next().map_or_else(String::new, |address| format!("http://{address}"));
     let other_apis: Vec<String> = api.map(|address| format!("http://{address}")).collect();
     let mut text = format!(
-        "\n{} is up: {} schedulers, {} hosts{}.\n\n",
+        "\n{} is up: {}, {}{}.\n\n",
         cell.name,
-        other_apis.len() + 1,
-        cell.hosts.len(),
+        count(other_apis.len() + 1, "scheduler"),
+        count(cell.hosts.len(), "host"),
         if adopted > 0 { ", some of them adopted" } else { "" }
     );
     text.push_str(&format!("  export DOCKER_HOST={first}\n"));
@@ -37,9 +37,14 @@ fn text(state: &Path, cell: &CellFile, adopted: usize) -> String {
     ));
     text.push_str(
         "\nTry, in another terminal after these exports:\n\
-         \x20 docker load -i busybox.tar      # any archive of `docker save`\n\
+         \x20 docker load -i busybox.tar    # `cargo xtask images` makes it; any archive of `docker save`\n\
          \x20 docker run --rm busybox uname -r\n\
          \x20 berth get hosts\n",
     );
     text
+}
+
+/// `1 host`, `3 hosts`.
+pub fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -60,13 +60,14 @@ fn is_program(file: &Path) -> bool {
 pub fn require_assets(assets: &Path) -> Result<()> {
     for name in ASSETS {
         let file = assets.join(name);
-        if !file.is_file() {
-            bail!(
-                "{} is missing; `cargo xtask up` makes the guest kernel and initramfs and passes \
-                 their directory as --assets",
-                file.display()
-            );
+        if std::fs::metadata(&file).is_ok_and(|found| found.is_file() && found.len() > 0) {
+            continue;
         }
+        bail!(
+            "{} is missing or empty; `cargo xtask up` makes the guest kernel and initramfs and passes \
+                 their directory as --assets",
+            file.display()
+        );
     }
     Ok(())
 }
@@ -82,6 +83,8 @@ mod tests {
         assert!(error.contains("vmlinuz is missing"), "{error}");
         for name in ASSETS {
             std::fs::write(folder.path().join(name), "").unwrap();
+            assert!(require_assets(folder.path()).is_err(), "{name} is empty");
+            std::fs::write(folder.path().join(name), "x").unwrap();
         }
         require_assets(folder.path()).unwrap();
     }

@@ -85,7 +85,9 @@ async fn list(client: &Client, kind: Kind, query: ListQuery, format: Format) -> 
     match kind {
         Kind::Cell => Ok(()),
         Kind::Clusters => {
-            let items = pages::all_of(query, async |query| client.clusters(&query).await).await?;
+            let mut items =
+                pages::all_of(query, async |query| client.clusters(&query).await).await?;
+            items.sort_by(|a, b| a.name.cmp(&b.name));
             let header =
                 &["name", "strategy", "hosts", "containers", "cpu charged", "memory charged"];
             show(format, &items, header, &items, |cluster| {
@@ -101,7 +103,8 @@ async fn list(client: &Client, kind: Kind, query: ListQuery, format: Format) -> 
             })
         }
         Kind::Hosts => {
-            let items = pages::all_of(query, async |query| client.hosts(&query).await).await?;
+            let mut items = pages::all_of(query, async |query| client.hosts(&query).await).await?;
+            items.sort_by(|a, b| a.name.cmp(&b.name));
             let header = &[
                 "name",
                 "cluster",
@@ -131,7 +134,9 @@ async fn list(client: &Client, kind: Kind, query: ListQuery, format: Format) -> 
             })
         }
         Kind::Datastores => {
-            let items = pages::all_of(query, async |query| client.datastores(&query).await).await?;
+            let mut items =
+                pages::all_of(query, async |query| client.datastores(&query).await).await?;
+            items.sort_by(|a, b| a.name.cmp(&b.name));
             show(
                 format,
                 &items,
@@ -149,7 +154,9 @@ async fn list(client: &Client, kind: Kind, query: ListQuery, format: Format) -> 
             )
         }
         Kind::Endpoints => {
-            let items = pages::all_of(query, async |query| client.endpoints(&query).await).await?;
+            let mut items =
+                pages::all_of(query, async |query| client.endpoints(&query).await).await?;
+            items.sort_by(|a, b| a.name.cmp(&b.name));
             let header =
                 &["name", "image store", "default cpu", "default memory", "containers", "images"];
             show(format, &items, header, &items, |endpoint| {
@@ -164,7 +171,8 @@ async fn list(client: &Client, kind: Kind, query: ListQuery, format: Format) -> 
             })
         }
         Kind::Images => {
-            let items = pages::all_of(query, async |query| client.images(&query).await).await?;
+            let mut items = pages::all_of(query, async |query| client.images(&query).await).await?;
+            items.sort_by(|a, b| a.references.cmp(&b.references));
             let header = &["id", "references", "endpoint", "size", "datastores"];
             show(format, &items, header, &items, |image| {
                 vec![
@@ -177,7 +185,9 @@ async fn list(client: &Client, kind: Kind, query: ListQuery, format: Format) -> 
             })
         }
         Kind::Containers => {
-            let items = pages::all_of(query, async |query| client.containers(&query).await).await?;
+            let mut items =
+                pages::all_of(query, async |query| client.containers(&query).await).await?;
+            items.sort_by(|a, b| a.name.cmp(&b.name));
             show(format, &items, CONTAINER_HEADER, &items, container_row)
         }
     }

@@ -8,7 +8,9 @@ use crate::root::Root;
 use crate::source::{Source, Token};
 use crate::trouble::{Trouble, While as _};
 use crate::{cgroup, clock, devices, host_files, network};
-use berth_model::guest::{ExitCause, ExitStatus, GuestSpec, GuestToHost, Standing, StartFailure};
+use berth_model::guest::{
+    ExitCause, ExitStatus, GuestSpec, GuestToHost, LOG_PORT, Standing, StartFailure,
+};
 use berth_wire::codec;
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, wait};

@@ -1,8 +1,10 @@
 //! The container's view of files: overlay as root, and Docker's mounts in it.
 //!
-//! The root is moved over the initramfs's and entered, so that nothing of the agent's can be
-//! reached by any path; the agent's other mounts are gone from this namespace before. Everything
-//! inside is mounted from inside, so that links in the image lead nowhere else.
+//! The root is moved over the initramfs's and entered, and the agent's other mounts are gone from
+//! this namespace before, so nothing of the agent's can be reached: not by links, not by chroot.
+//! A container that was given SYS_ADMIN can unmount its root and then finds the initramfs below it;
+//! that holds no more than the agent's own file. Everything inside is mounted from inside, so that
+//! links in the image lead nowhere else.
 
 use crate::host_files;
 use crate::root::{BASE, DELTA, HOST_FILES, ROOT};

@@ -1,8 +1,8 @@
 //! Deletes what a container VM left on its datastore.
 //!
-//! Promises: the directory is gone under its name before anything in it is deleted, so that nobody meets
-//! half of it; doing it twice is as good as once, and one that a crash cut short is finished at the next
-//! start. Blocks on the datastore.
+//! Promises: the directory is gone under its name before anything in it is deleted, so that nobody
+//! meets half of it; doing it twice is as good as once, and one that a crash cut short is finished
+//! at the next start. Blocks on the datastore.
 
 use crate::datastore::Datastore;
 use berth_model::ContainerId;
@@ -27,7 +27,8 @@ pub fn discard(datastore: &Datastore, container: ContainerId) -> io::Result<bool
     }
 }
 
-/// Finishes what crashes cut short. Others may be at it too on a shared datastore, which does no harm.
+/// Finishes what crashes cut short. Others may be at it too on a shared datastore, which does no
+/// harm.
 pub fn sweep(datastore: &Datastore) -> io::Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(datastore.trash())? {

@@ -7,9 +7,9 @@
 //!  streams ─ Locate ─► where a run's output lies, and its handle
 //! ```
 //!
-//! Promises: it does what `assignment_diff` says and nothing else; no fact is lost between a VM and the
-//! session; after a restart it adopts whatever runs before it obeys anyone. Does not: decide, or wait for
-//! a disk: what blocks runs elsewhere and comes back as a message.
+//! Promises: it does what `assignment_diff` says and nothing else; no fact is lost between a VM and
+//! the session; after a restart it adopts whatever runs before it obeys anyone. Does not: decide,
+//! or wait for a disk: what blocks runs elsewhere and comes back as a message.
 
 mod discard;
 
@@ -421,7 +421,8 @@ impl Agent {
     }
 }
 
-/// Holds a run that is coming to its end until nothing of it is left: its actor stops with its last handle.
+/// Holds a run that is coming to its end until nothing of it is left: its actor stops with its last
+/// handle.
 fn let_go(handle: VmHandle) {
     actix_rt::spawn(async move {
         // An error means that the actor has stopped already.

@@ -1,8 +1,8 @@
 //! What is in an image archive: members by name, and the images that its manifests describe.
 //!
-//! Reads what `docker save` and skopeo write (`manifest.json`) and OCI layouts (`index.json`). Promises: an
-//! archive without images, with a member missing, or with a member that is not what its digest says is
-//! refused with that member's name. Does not: read layers; that is `flatten`.
+//! Reads what `docker save` and skopeo write (`manifest.json`) and OCI layouts (`index.json`).
+//! Promises: an archive without images, with a member missing, or with a member that is not what
+//! its digest says is refused with that member's name. Does not: read layers; that is `flatten`.
 
 use crate::images::LoadError;
 use crate::images::spool::{Section, Spool};

@@ -1,8 +1,10 @@
-//! A checked image into a base disk on a datastore: one squashfs beside the config, there whole or not.
+//! A checked image into a base disk on a datastore: one squashfs beside the config, there whole or
+//! not.
 //!
-//! Promises: what stands under an image's id is complete and on the disk; whoever else makes the same image
-//! at the same time, on this host or another, one of them wins and both see a whole one; a failure leaves
-//! nothing behind, a crash only a directory in the spool, which [`sweep`] takes away.
+//! Promises: what stands under an image's id is complete and on the disk; whoever else makes the
+//! same image at the same time, on this host or another, one of them wins and both see a whole one;
+//! a failure leaves nothing behind, a crash only a directory in the spool, which [`sweep`] takes
+//! away.
 
 use crate::datastore::{Datastore, sync_directory, write_durably};
 use crate::images::config::Described;

@@ -1,7 +1,7 @@
 //! The part of an image's config document that berth needs.
 //!
-//! Promises: the id is the digest of the document to the letter; an image for another platform, or one
-//! without its layers' digests, is refused. Pure.
+//! Promises: the id is the digest of the document to the letter; an image for another platform, or
+//! one without its layers' digests, is refused. Pure.
 
 use crate::images::LoadError;
 use berth_model::ImageId;

@@ -1,9 +1,10 @@
 //! Layers into one tar stream, without unpacking them to the disk.
 //!
-//! The first pass reads every layer, lowest first: its digest is checked and its names are laid into a
-//! [`Tree`]. The second writes what is left of them: directories, then what has no data, then each layer's
-//! files that still have a name, then hard links. Promises: a layer that is not what the config says is
-//! refused before anything is written. Blocks; asks [`Watcher`] between entries whether to go on.
+//! The first pass reads every layer, lowest first: its digest is checked and its names are laid
+//! into a [`Tree`]. The second writes what is left of them: directories, then what has no data,
+//! then each layer's files that still have a name, then hard links. Promises: a layer that is not
+//! what the config says is refused before anything is written. Blocks; asks [`Watcher`] between
+//! entries whether to go on.
 
 use crate::images::archive::Layer;
 use crate::images::config::Described;
@@ -82,7 +83,8 @@ fn lay(
 }
 
 impl Flattened {
-    /// Writes the image as one tar. The root is not in it: its attributes go to whoever makes the disk.
+    /// Writes the image as one tar. The root is not in it: its attributes go to whoever makes the
+    /// disk.
     pub fn write(&self, sink: impl Write, watcher: &Watcher) -> Result<(), LoadError> {
         let mut writer = TarWriter::new(sink);
         let write = |error| LoadError::Io { what: "write the image's tar".into(), source: error };

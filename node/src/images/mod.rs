@@ -7,10 +7,10 @@
 //!            a name)                                                        ─► images/<id>/<format>/
 //! ```
 //!
-//! Promises: an image is on a datastore whole and checked, or not at all; the same image twice is made
-//! once; two loads of one image do not work beside each other; a client that leaves stops the work.
-//! Everything that blocks runs off the actors' threads. Does not: record images in the fleet; whoever
-//! asked for the load does.
+//! Promises: an image is on a datastore whole and checked, or not at all; the same image twice is
+//! made once; two loads of one image do not work beside each other; a client that leaves stops the
+//! work. Everything that blocks runs off the actors' threads. Does not: record images in the fleet;
+//! whoever asked for the load does.
 
 mod archive;
 mod base_disk;
@@ -159,8 +159,8 @@ impl Incoming {
         Ok(Incoming { loader, datastore, writer })
     }
 
-    /// All of it came: makes the base disks. Progress that nobody takes in time is left out. Dropping
-    /// the future cancels the work.
+    /// All of it came: makes the base disks. Progress that nobody takes in time is left out.
+    /// Dropping the future cancels the work.
     pub async fn finish(self, progress: mpsc::Sender<Progress>) -> Outcome {
         let Incoming { loader, datastore, writer } = self;
         let inner = loader.inner;

@@ -1,7 +1,8 @@
-//! An archive as it comes in: kept in a file without a name on the datastore, unpacked if it is gzip.
+//! An archive as it comes in: kept in a file without a name on the datastore, unpacked if it is
+//! gzip.
 //!
-//! Promises: the file is gone with the process, however that ends; size is bounded, that of what gzip
-//! unpacks to as well; sections may be read by many at once. Blocks on the disk.
+//! Promises: the file is gone with the process, however that ends; size is bounded, that of what
+//! gzip unpacks to as well; sections may be read by many at once. Blocks on the disk.
 
 use crate::datastore::{Datastore, is_full};
 use crate::images::LoadError;

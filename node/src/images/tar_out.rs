@@ -1,8 +1,8 @@
-//! Writes a tar stream that `sqfstar` reads without losing anything: ustar headers, base-256 numbers for
-//! large ones, PAX records for long names and attributes.
+//! Writes a tar stream that `sqfstar` reads without losing anything: ustar headers, base-256
+//! numbers for large ones, PAX records for long names and attributes.
 //!
-//! Promises: what was appended is in the stream to the byte, in the order of the calls. Does not: check
-//! that the entries make sense together.
+//! Promises: what was appended is in the stream to the byte, in the order of the calls. Does not:
+//! check that the entries make sense together.
 
 use crate::images::tar_stream::{TarEntry, TarKind};
 use std::io::{self, Read, Write};

@@ -1,10 +1,10 @@
 //! Reads a tar stream entry by entry: ustar, GNU long names, PAX records with binary values.
 //!
-//! Promises: a damaged or cut stream is an error, never a shorter one; names and attributes are the bytes
-//! that stand there; memory is bounded whatever a header claims. Does not: look at names (absolute paths
-//! and `..` are for whoever lays files out) or read sparse files, which it refuses by name.
-//! Headers are parsed with the `tar` crate; its iterator is not used because it cuts attribute values at
-//! line ends, which file capabilities contain.
+//! Promises: a damaged or cut stream is an error, never a shorter one; names and attributes are the
+//! bytes that stand there; memory is bounded whatever a header claims. Does not: look at names
+//! (absolute paths and `..` are for whoever lays files out) or read sparse files, which it refuses
+//! by name. Headers are parsed with the `tar` crate; its iterator is not used because it cuts
+//! attribute values at line ends, which file capabilities contain.
 
 use std::io::{self, Read};
 use tar::{EntryType, Header};
@@ -297,7 +297,8 @@ fn until_nul(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
 }
 
-/// Records of the form `length key=value\n`, where the length counts all of it; `None` if they are not.
+/// Records of the form `length key=value\n`, where the length counts all of it; `None` if they are
+/// not.
 fn read_pax(mut data: &[u8], extension: &mut Extension) -> Option<()> {
     while !data.is_empty() {
         let space = data.iter().position(|byte| *byte == b' ')?;

@@ -1,9 +1,10 @@
-//! The file system that results when layers are laid over each other, as names and inodes without data.
+//! The file system that results when layers are laid over each other, as names and inodes without
+//! data.
 //!
-//! Promises: whiteouts and opaque marks hide what lower layers hold and never what their own layer holds,
-//! in whatever order a layer lists them; a hard link keeps naming the inode that it named when its layer
-//! was laid, also after its target was replaced; parents that are symbolic links are followed inside the
-//! image, never out of it; absolute names and `..` are refused. Does no IO.
+//! Promises: whiteouts and opaque marks hide what lower layers hold and never what their own layer
+//! holds, in whatever order a layer lists them; a hard link keeps naming the inode that it named
+//! when its layer was laid, also after its target was replaced; parents that are symbolic links are
+//! followed inside the image, never out of it; absolute names and `..` are refused. Does no IO.
 
 use crate::images::tar_stream::{TarEntry, TarKind};
 use std::collections::BTreeMap;
@@ -183,8 +184,8 @@ impl Tree {
         Ok(name.inode)
     }
 
-    /// The path of a directory with its symbolic links followed; it need not be there. `None` if they
-    /// go in circles.
+    /// The path of a directory with its symbolic links followed; it need not be there. `None` if
+    /// they go in circles.
     fn resolve(&self, parts: &[&[u8]]) -> Option<Vec<u8>> {
         let mut pending: Vec<Vec<u8>> = parts.iter().rev().map(|part| part.to_vec()).collect();
         let mut path = Vec::new();

@@ -1,7 +1,8 @@
 //! What the keeper makes of what it knows: which leases stand, and whether the node lives.
 //!
-//! Promises: time is ticks of the keeper's own clock, and no answer waits for IO: a write that hangs is
-//! seen by its absence. Pure. Does not: fence anything yet; it names the state that fencing will act on.
+//! Promises: time is ticks of the keeper's own clock, and no answer waits for IO: a write that
+//! hangs is seen by its absence. Pure. Does not: fence anything yet; it names the state that
+//! fencing will act on.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

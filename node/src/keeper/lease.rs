@@ -4,9 +4,9 @@
 //! length u16 | envelope { host, boot, counter, period } | zeros up to 512 bytes      little-endian
 //! ```
 //!
-//! Promises: a renewal is one write of one sector to the same file, on the disk before it counts; a reader
-//! that meets a write in progress finds a wrong checksum and looks again. The counter goes on over
-//! restarts of the keeper. Blocks for as long as the datastore does.
+//! Promises: a renewal is one write of one sector to the same file, on the disk before it counts; a
+//! reader that meets a write in progress finds a wrong checksum and looks again. The counter goes
+//! on over restarts of the keeper. Blocks for as long as the datastore does.
 
 use berth_model::HostId;
 use berth_wire::codec;

@@ -1,5 +1,5 @@
-//! The keeper: a process of its own that renews this host's lease on every datastore and knows whether
-//! the node lives.
+//! The keeper: a process of its own that renews this host's lease on every datastore and knows
+//! whether the node lives.
 //!
 //! ```text
 //!  each second:  one writer thread a datastore ─ renewed ─►┐

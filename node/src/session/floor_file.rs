@@ -1,8 +1,9 @@
-//! Keeps the highest obeyed generation on the host's disk, so that a restarted node does not obey a leader
-//! of the past.
+//! Keeps the highest obeyed generation on the host's disk, so that a restarted node does not obey a
+//! leader of the past.
 //!
-//! Promises: the file is whole or the one before. It is written a moment after the assignment is obeyed,
-//! without waiting for the disk: after a power loss nothing runs that an old assignment could double.
+//! Promises: the file is whole or the one before. It is written a moment after the assignment is
+//! obeyed, without waiting for the disk: after a power loss nothing runs that an old assignment
+//! could double.
 
 use super::obedience::Floor;
 use berth_wire::codec;

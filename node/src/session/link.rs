@@ -1,7 +1,8 @@
-//! The tasks behind one connection to a scheduler: they dial, read and write; the session actor thinks.
+//! The tasks behind one connection to a scheduler: they dial, read and write; the session actor
+//! thinks.
 //!
-//! Promises: the actor hears of the connection's end once; when the actor drops its sender, everything is
-//! closed. Messages are read only as fast as the actor takes them.
+//! Promises: the actor hears of the connection's end once; when the actor drops its sender,
+//! everything is closed. Messages are read only as fast as the actor takes them.
 
 use super::{Heard, Session, What};
 use crate::causes::with_causes;

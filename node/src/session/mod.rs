@@ -1,5 +1,5 @@
-//! The session with the leader: one actor that dials the schedulers until one welcomes it, and then says
-//! that the host lives, hears what it should run, and reports what it saw.
+//! The session with the leader: one actor that dials the schedulers until one welcomes it, and then
+//! says that the host lives, hears what it should run, and reports what it saw.
 //!
 //! ```text
 //!            wait over            TLS and Hello done           Welcome
@@ -8,10 +8,10 @@
 //!     └─────────────────────┴─────────────────────────────┴──────────────────────┘
 //! ```
 //!
-//! Promises: facts reach the log in order and are sent again until they are kept; an assignment is obeyed
-//! only if it is not older than one before; the agent hears of the end of a session, and does nothing more
-//! on its account until the next one's first assignment. Does not: decide what to run (`assignment_diff`)
-//! or hold container VMs (the agent).
+//! Promises: facts reach the log in order and are sent again until they are kept; an assignment is
+//! obeyed only if it is not older than one before; the agent hears of the end of a session, and
+//! does nothing more on its account until the next one's first assignment. Does not: decide what to
+//! run (`assignment_diff`) or hold container VMs (the agent).
 
 mod floor_file;
 mod link;
@@ -231,7 +231,8 @@ impl Session {
                 tracing::info!(replica, %cell, silent_after_ms, "registered with the leader");
                 let link = link.clone();
                 let beat_ms = u64::try_from(HEARTBEAT.as_millis()).unwrap_or(u64::MAX);
-                // Half of the leader's own: whoever else leads must hear us before it calls us silent.
+                // Half of the leader's own: whoever else leads must hear us before it calls us
+                // silent.
                 let patience = (silent_after_ms / 2 / beat_ms).max(PATIENCE_MIN);
                 self.route.welcomed(*replica);
                 self.obedience.welcomed(cell, incarnation);

@@ -1,8 +1,8 @@
 //! Which assignment is obeyed: the newest that the cell's leader gave, never an older one.
 //!
-//! Promises: an update that does not fit changes nothing; a generation below one that was obeyed before is
-//! refused, also after a restart of the node, as long as the cell is of the same incarnation. Pure; the
-//! caller keeps the [`Floor`] on disk.
+//! Promises: an update that does not fit changes nothing; a generation below one that was obeyed
+//! before is refused, also after a restart of the node, as long as the cell is of the same
+//! incarnation. Pure; the caller keeps the [`Floor`] on disk.
 
 use berth_model::assignment::{Assignment, AssignmentUpdate, UpdateError};
 use berth_model::{CellId, Generation, Incarnation};

@@ -1,8 +1,8 @@
 //! Facts that no leader has acknowledged, numbered from 1 for each start of the node process.
 //!
-//! Promises: facts leave in the order in which they came, none is dropped before it is kept, and after a
-//! new session all that are not kept are sent again. Few reports are under way at once; what comes
-//! meanwhile goes together in the next. Pure.
+//! Promises: facts leave in the order in which they came, none is dropped before it is kept, and
+//! after a new session all that are not kept are sent again. Few reports are under way at once;
+//! what comes meanwhile goes together in the next. Pure.
 
 use berth_model::report::{Fact, Report};
 use std::collections::VecDeque;

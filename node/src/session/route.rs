@@ -1,9 +1,10 @@
 //! Which scheduler to dial next, and how long to wait before.
 //!
 //! Promises: a replica that another named as leader is dialled at once; every replica is tried once
-//! without waiting, after that waits grow up to a second; a named leader that is none does not make two
-//! replicas send us back and forth without a wait; a leader whose session broke is dialled last, for its
-//! host may swallow what is sent, and the others may not have noticed. Pure: the caller adds the jitter.
+//! without waiting, after that waits grow up to a second; a named leader that is none does not make
+//! two replicas send us back and forth without a wait; a leader whose session broke is dialled
+//! last, for its host may swallow what is sent, and the others may not have noticed. Pure: the
+//! caller adds the jitter.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

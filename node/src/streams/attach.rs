@@ -1,8 +1,8 @@
 //! Attaches a client to one run: its output from the log, and stdin to its process.
 //!
-//! Promises: output is read from the file at the client's pace, so a client that is slow, or that stops
-//! reading, holds up neither the process nor anybody else; stdin waits for the process; a client that
-//! leaves closes stdin where the container VM was asked to do that.
+//! Promises: output is read from the file at the client's pace, so a client that is slow, or that
+//! stops reading, holds up neither the process nor anybody else; stdin waits for the process; a
+//! client that leaves closes stdin where the container VM was asked to do that.
 
 use super::logs::as_output;
 use super::{Close, Surroundings, close, locate, refuse, send};
@@ -89,8 +89,8 @@ async fn pump_input(receiver: &mut LinkReceiver, run: Option<&VmHandle>) -> Clos
                 return Close::Failed("a piece of stdin is over 256 KiB".into());
             }
             Ok(Some(ToNode::Data(data))) => {
-                // A process that has closed its stdin, or is over, takes no more; that is no failure
-                // of the stream, whose output goes on to its end.
+                // A process that has closed its stdin, or is over, takes no more; that is no
+                // failure of the stream, whose output goes on to its end.
                 if let Some(run) = run
                     && let Err(error) = run.write_stdin(Bytes::from(data)).await
                 {

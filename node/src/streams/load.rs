@@ -1,7 +1,7 @@
 //! Loads an archive of images that a client sends.
 //!
-//! Promises: the archive is taken in as fast as the disk takes it; images that were made are told, also
-//! when a later one of the archive fails; a client that leaves stops the work.
+//! Promises: the archive is taken in as fast as the disk takes it; images that were made are told,
+//! also when a later one of the archive fails; a client that leaves stops the work.
 
 use super::{Close, Surroundings, close, reach, refuse, send};
 use crate::causes::with_causes;

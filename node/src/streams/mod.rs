@@ -5,10 +5,10 @@
 //!                                                      └─ Refused
 //! ```
 //!
-//! Promises: only schedulers of the cell are served; streams are bounded, and one beyond is refused, not
-//! kept waiting; each runs in a task of its own and waits only for its own client, so a slow one stalls
-//! nobody; a stream that could not do all that it was asked for says so, and one that is cut says nothing,
-//! which its client takes for an error.
+//! Promises: only schedulers of the cell are served; streams are bounded, and one beyond is
+//! refused, not kept waiting; each runs in a task of its own and waits only for its own client, so
+//! a slow one stalls nobody; a stream that could not do all that it was asked for says so, and one
+//! that is cut says nothing, which its client takes for an error.
 
 mod attach;
 mod control;
@@ -73,7 +73,8 @@ impl From<LinkError> for Close {
     }
 }
 
-/// Serves until it is dropped. The listener does not block; the streams are tasks of the same thread.
+/// Serves until it is dropped. The listener does not block; the streams are tasks of the same
+/// thread.
 pub async fn serve(listener: std::net::TcpListener, around: Surroundings) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// How often the switch is looked for, and asked what it holds.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Configures the switch for as long as the node runs. The state that it should hold is empty as long as
-/// there are no networks.
+/// Configures the switch for as long as the node runs. The state that it should hold is empty as
+/// long as there are no networks.
 pub async fn attend(run_directory: PathBuf, metrics: NodeMetrics) {
     let path = socket(&run_directory);
     let mut clock = tokio::time::interval(PERIOD);

@@ -1,9 +1,9 @@
 //! The switch: a process of its own that will carry the frames of this host's container VMs.
 //!
-//! Now it does one half of that: it takes the host's network state from the node, keeps the newest on disk
-//! before it acknowledges, and comes up with it again without any node. There are no networks yet, so the
-//! state is empty and no frame is switched. Promises: an older generation is refused; what was acknowledged
-//! is there after a crash.
+//! Now it does one half of that: it takes the host's network state from the node, keeps the newest
+//! on disk before it acknowledges, and comes up with it again without any node. There are no
+//! networks yet, so the state is empty and no frame is switched. Promises: an older generation is
+//! refused; what was acknowledged is there after a crash.
 
 mod kept;
 mod link;

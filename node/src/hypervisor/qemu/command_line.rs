@@ -15,7 +15,8 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Slots behind which devices sit or can be plugged later: base, delta, nic, entropy, and room.
+/// Slots behind which devices sit or can be plugged later: base, delta, nic, and room. There is no
+/// entropy device: the node seeds a guest through its agent.
 const ROOT_PORTS: u32 = 6;
 
 /// What holds for every container VM of a host.
@@ -66,7 +67,6 @@ pub fn words(machine: &Machine, plan: &LaunchPlan, listeners: Listeners) -> Vec<
         NetworkMode::None => {}
         NetworkMode::Egress => words.user_network(machine.user_network, plan.mac()),
     }
-    words.entropy();
     words.0
 }
 
@@ -179,21 +179,6 @@ impl Words {
                 }),
             );
         }
-    }
-
-    fn entropy(&mut self) {
-        self.json(
-            "-object",
-            json!({
-                "qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom",
-            }),
-        );
-        self.json(
-            "-device",
-            json!({
-                "driver": "virtio-rng-pci", "id": "rng", "rng": "entropy", "bus": "rp3",
-            }),
-        );
     }
 
     fn agent_port(&mut self, listeners: Listeners) {

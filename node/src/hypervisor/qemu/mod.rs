@@ -8,6 +8,7 @@
 //! | `sockets` | its sockets, under paths of any length |
 //! | `qmp` | its monitor |
 //! | `running` | these together, as one running machine |
+//! | `kernel_image` | the guest's kernel, unpacked for translated guests |
 //! | `probe` | whether KVM really runs a guest here |
 //!
 //! Promises: what [`Hypervisor`] promises. Every launch checks again that the guest's kernel is there,
@@ -15,6 +16,7 @@
 
 pub mod command_line;
 mod delta;
+mod kernel_image;
 mod probe;
 mod process;
 mod program;
@@ -111,6 +113,9 @@ impl Qemu {
             AcceleratorChoice::Tcg => Accelerator::Tcg,
             AcceleratorChoice::Probe => probe::accelerator(&options, &machine, &version).await,
         };
+        if machine.accelerator == Accelerator::Tcg {
+            machine.kernel = unpacked(&options, machine.kernel).await;
+        }
         machine.tsc_khz = tsc::measure_khz().await;
         tracing::info!(%version, ?machine, "hypervisor is ready");
         Ok(Arc::new(Qemu { options, version, machine }))
@@ -145,6 +150,10 @@ impl Hypervisor for Qemu {
     async fn prepare(&self, plan: &LaunchPlan) -> Result<(), LaunchError> {
         asset(&self.options.assets, "kernel", "vmlinuz")?;
         asset(&self.options.assets, "initramfs", "initramfs.img")?;
+        if !self.machine.kernel.is_file() {
+            let path = self.machine.kernel.clone();
+            return Err(LaunchError::AssetMissing { what: "kernel", path });
+        }
         if !plan.base.exists() {
             return Err(LaunchError::BaseMissing(plan.base.clone()));
         }
@@ -251,6 +260,20 @@ fn in_use(error: LaunchError, delta: &Path) -> LaunchError {
             LaunchError::DiskInUse(delta.to_owned())
         }
         other => other,
+    }
+}
+
+/// The faster form of a kernel, if it can be had.
+async fn unpacked(options: &QemuOptions, vmlinuz: PathBuf) -> PathBuf {
+    let (source, state_directory) = (vmlinuz.clone(), options.state_directory.clone());
+    let made =
+        tokio::task::spawn_blocking(move || kernel_image::unpacked(&source, &state_directory));
+    match made.await.map_err(std::io::Error::other).and_then(|made| made) {
+        Ok(made) => made.unwrap_or(vmlinuz),
+        Err(error) => {
+            tracing::warn!(kernel = %vmlinuz.display(), %error, "cannot unpack the guest's kernel");
+            vmlinuz
+        }
     }
 }
 
