@@ -172,36 +172,34 @@ fn spec(command: &[&str]) -> ContainerSpec {
 static N: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
 #[actix_rt::main]
 async fn main() {
+    let args: Vec<String> = std::env::args().collect();
     let mut host = Host::new().await;
-    let n: u8 = std::env::args().nth(1).unwrap().parse().unwrap();
-    for i in 0..n {
-        N.store(i+1, std::sync::atomic::Ordering::Relaxed);
-        let t = std::time::Instant::now();
-        let h = host.start(&host.settings(1, &["true"]));
+    let root: PathBuf = args[2].clone().into();
+    std::fs::create_dir_all(&root).unwrap();
+    if !root.join("base.squashfs").exists() { std::fs::copy(host.root.path().join("base.squashfs"), root.join("base.squashfs")).unwrap(); }
+    let mut settings = host.settings(1, &["sh","-c","i=0; while true; do echo line $i; i=$((i+1)); sleep 1; done"]);
+    settings.directory = root.join("datastore/containers/x");
+    settings.base = root.join("base.squashfs");
+    settings.run_directory = root.join("run/x/1");
+    if args[1] == "start" {
+        let _h = host.start(&settings);
         host.started().await;
-        let s = t.elapsed();
-        host.ended(&h).await;
-        eprintln!("started {:.3} whole {:.3}", s.as_secs_f64(), t.elapsed().as_secs_f64());
+        eprintln!("started, pid {}", std::process::id());
+        std::future::pending::<()>().await;
+    } else {
+        let t = std::time::Instant::now();
+        let h = host.adopt(&settings);
+        eprintln!("{:?} after {:?}", host.fact().await, t.elapsed());
+        if args[1] == "adopt" {
+            let mut reader = Reader::open(&settings.directory, Epoch(1), OutputFrom::Start).await.unwrap();
+            let mut text = String::new();
+            while text.lines().count() < 12 { text.push_str(&String::from_utf8(reader.next().await.unwrap().unwrap().data).unwrap()); }
+            eprintln!("{}", text.replace('\n', " "));
+        }
+        let t = std::time::Instant::now();
+        if args[1] == "adopt" { h.stop(StopOrder{signal:15, grace_seconds: Some(1)}); } else { h.kill(); }
+        eprintln!("{:?} after {:?}", host.fact().await, t.elapsed());
+        let mut phase = h.phase(); let _ = phase.wait_for(|p| *p == vm::Phase::Ended).await;
+        eprintln!("run dir left: {}", settings.run_directory.exists());
     }
-    let text = berth_metrics::exposition::text(&host.registry).unwrap();
-    for l in text.lines().filter(|l| l.starts_with("berth_node_vm_start_seconds_sum")) { eprintln!("{l}  /{n}"); }
-    let m: u8 = std::env::args().nth(2).unwrap().parse().unwrap();
-    let mut hs = vec![];
-    for i in 0..m {
-        N.store(100+i, std::sync::atomic::Ordering::Relaxed);
-        let h = host.start(&host.settings(1, &["sleep","100000"]));
-        host.started().await; hs.push(h);
-    }
-    eprintln!("{m} run");
-    let before: Vec<_> = hs.iter().map(|h| h.usage().unwrap()).collect();
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    for (h,b) in hs.iter().zip(before) {
-        let pid = std::fs::read_to_string(h.settings().run_directory.join("hypervisor.pid")).unwrap();
-        let pid = pid.lines().nth(1).unwrap().to_owned();
-        let roll = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-        let pick = |k: &str| roll.lines().find(|l| l.starts_with(k)).unwrap().split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()/1024;
-        eprintln!("cpu {:.3}% rss {} pss {} private dirty {} MiB", (h.usage().unwrap().cpu - b.cpu).as_secs_f64()/0.6, pick("Rss"), pick("Pss:"), pick("Private_Dirty"));
-    }
-    for h in &hs { h.kill(); let _ = host.fact().await; }
-    tokio::time::sleep(Duration::from_secs(1)).await;
 }
