@@ -14,7 +14,7 @@ fn rounds() -> usize {
 
 #[test]
 fn a_killed_leader_costs_no_acknowledged_container_and_doubles_none() {
-    let cell = Cell::up("ll", 17200);
+    let cell = Cell::up("ll", 17700);
     let docker = cell.docker(1);
     let archive = Cell::image_archive("busybox");
     docker.ok(&["load", "-i", archive.to_str().expect("a text path")]);
@@ -22,11 +22,27 @@ fn a_killed_leader_costs_no_acknowledged_container_and_doubles_none() {
     let mut acknowledged = BTreeSet::new();
     let mut names = 0;
     let mut gaps = Vec::new();
-    for _ in 0..rounds() {
+    for round in 0..rounds() {
         let leader = cell.leader();
+        let survivors: Vec<u16> = (1..=3).filter(|r| *r != leader).collect();
+        // A client that starts container VMs one after the other while the leader dies.
+        let runs = std::thread::spawn({
+            let docker = cell.docker(survivors[0]);
+            move || {
+                let mut started = Vec::new();
+                for run in 0..2 {
+                    let name = format!("run-{round}-{run}");
+                    let run = ["run", "-d", "-m", "64m", "--name", &name, "busybox", "true"];
+                    let outcome = docker.run(&run);
+                    if outcome.code == Some(0) {
+                        started.push((name, outcome.stdout.trim().to_owned()));
+                    }
+                }
+                started
+            }
+        });
         cell.kill_scheduler(leader);
         let killed = wait::now();
-        let survivors: Vec<u16> = (1..=3).filter(|r| *r != leader).collect();
         // The client of a replica that lives may be told to try again, never a false yes.
         wait::until(Duration::from_secs(30), "a write is accepted again", || {
             names += 1;
@@ -41,8 +57,11 @@ fn a_killed_leader_costs_no_acknowledged_container_and_doubles_none() {
             }
         });
         gaps.push(killed.elapsed());
+        acknowledged.extend(runs.join().expect("the client's thread ends"));
         cell.await_scheduler(leader);
     }
+    let runs = acknowledged.iter().filter(|(name, _)| name.starts_with("run-")).count();
+    assert!(runs >= rounds(), "hardly any `docker run -d` came through: {acknowledged:?}");
     let run = cell.docker(2).ok(&["run", "-d", "--name", "runs", "busybox", "sleep", "3600"]);
     acknowledged.insert(("runs".to_owned(), run));
 
@@ -71,7 +90,7 @@ fn a_killed_leader_costs_no_acknowledged_container_and_doubles_none() {
 
 #[test]
 fn container_vms_outlive_every_process_of_ours() {
-    let mut cell = Cell::up("lp", 17300);
+    let mut cell = Cell::up("lp", 17800);
     let docker = cell.docker(1);
     let archive = Cell::image_archive("busybox");
     docker.ok(&["load", "-i", archive.to_str().expect("a text path")]);
