@@ -116,7 +116,7 @@ impl MilliCpus {
 
 impl fmt::Display for MilliCpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 % 1000 == 0 {
+        if self.0.is_multiple_of(1000) {
             write!(f, "{} cpu", self.0 / 1000)
         } else {
             write!(f, "{}.{:03} cpu", self.0 / 1000, self.0 % 1000)

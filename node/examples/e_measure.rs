@@ -168,7 +168,6 @@ fn spec(command: &[&str]) -> ContainerSpec {
     }
 }
 
-
 static N: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
 #[actix_rt::main]
 async fn main() {
@@ -176,8 +175,11 @@ async fn main() {
     let mut host = Host::new().await;
     let root: PathBuf = args[2].clone().into();
     std::fs::create_dir_all(&root).unwrap();
-    if !root.join("base.squashfs").exists() { std::fs::copy(host.root.path().join("base.squashfs"), root.join("base.squashfs")).unwrap(); }
-    let mut settings = host.settings(1, &["sh","-c","i=0; while true; do echo line $i; i=$((i+1)); sleep 1; done"]);
+    if !root.join("base.squashfs").exists() {
+        std::fs::copy(host.root.path().join("base.squashfs"), root.join("base.squashfs")).unwrap();
+    }
+    let mut settings = host
+        .settings(1, &["sh", "-c", "i=0; while true; do echo line $i; i=$((i+1)); sleep 1; done"]);
     settings.directory = root.join("datastore/containers/x");
     settings.base = root.join("base.squashfs");
     settings.run_directory = root.join("run/x/1");
@@ -191,15 +193,25 @@ async fn main() {
         let h = host.adopt(&settings);
         eprintln!("{:?} after {:?}", host.fact().await, t.elapsed());
         if args[1] == "adopt" {
-            let mut reader = Reader::open(&settings.directory, Epoch(1), OutputFrom::Start).await.unwrap();
+            let mut reader =
+                Reader::open(&settings.directory, Epoch(1), OutputFrom::Start).await.unwrap();
             let mut text = String::new();
-            while text.lines().count() < 12 { text.push_str(&String::from_utf8(reader.next().await.unwrap().unwrap().data).unwrap()); }
+            while text.lines().count() < 12 {
+                text.push_str(
+                    &String::from_utf8(reader.next().await.unwrap().unwrap().data).unwrap(),
+                );
+            }
             eprintln!("{}", text.replace('\n', " "));
         }
         let t = std::time::Instant::now();
-        if args[1] == "adopt" { h.stop(StopOrder{signal:15, grace_seconds: Some(1)}); } else { h.kill(); }
+        if args[1] == "adopt" {
+            h.stop(StopOrder { signal: 15, grace_seconds: Some(1) });
+        } else {
+            h.kill();
+        }
         eprintln!("{:?} after {:?}", host.fact().await, t.elapsed());
-        let mut phase = h.phase(); let _ = phase.wait_for(|p| *p == vm::Phase::Ended).await;
+        let mut phase = h.phase();
+        let _ = phase.wait_for(|p| *p == vm::Phase::Ended).await;
         eprintln!("run dir left: {}", settings.run_directory.exists());
     }
 }

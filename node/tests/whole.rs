@@ -1,6 +1,8 @@
 //! A whole node with the simulated hypervisor, against a scheduler that the test plays: what it
 //! registers, obeys, reports and serves.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use berth_model::assignment::{Assignment, RunOrder, VmOrder, Want};
 use berth_model::container::{ContainerSpec, NetworkMode};
 use berth_model::session::{self, FromNode, FromScheduler};

@@ -118,14 +118,12 @@ async fn make_file_system(makers: &Makers, path: &Path, size: Bytes) -> Result<(
 
 /// A program tells of a full disk only in words.
 fn full(error: LaunchError, path: &Path) -> LaunchError {
-    match error {
-        LaunchError::ProgramFailed { last_words, .. }
-            if last_words.contains("No space left") || last_words.contains("Disk quota") =>
-        {
-            LaunchError::DatastoreFull(path.to_owned())
-        }
-        other => other,
+    if let LaunchError::ProgramFailed { last_words, .. } = &error
+        && (last_words.contains("No space left") || last_words.contains("Disk quota"))
+    {
+        return LaunchError::DatastoreFull(path.to_owned());
     }
+    error
 }
 
 fn copy(template: &Path, delta: &Path) -> Result<(), LaunchError> {

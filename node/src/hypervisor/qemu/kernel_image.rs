@@ -20,10 +20,8 @@ const LZ4_BLOCK: usize = 8 << 20;
 const LZ4_LEGACY: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// An ELF note of Xen's: name of 4 bytes, a value of 4 or 8, type 18 is the PVH entry.
-const PVH_NOTES: [[u8; 16]; 2] = [
-    *b"\x04\0\0\0\x04\0\0\0\x12\0\0\0Xen\0",
-    *b"\x04\0\0\0\x08\0\0\0\x12\0\0\0Xen\0",
-];
+const PVH_NOTES: [[u8; 16]; 2] =
+    [*b"\x04\0\0\0\x04\0\0\0\x12\0\0\0Xen\0", *b"\x04\0\0\0\x08\0\0\0\x12\0\0\0Xen\0"];
 
 /// The unpacked form of `vmlinuz`, made now or earlier beside it or else in `state_directory`; `None` if
 /// it has none.

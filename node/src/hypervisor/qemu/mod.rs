@@ -215,16 +215,16 @@ async fn launch(
         debug_monitor: inherited[2].as_raw_fd(),
     };
     let words = words(listeners);
-    let process =
-        process::spawn(program, &words, run_directory, &inherited).map_err(|error| match error
-            .kind()
-        {
-            std::io::ErrorKind::NotFound => LaunchError::ProgramMissing {
+    let process = process::spawn(program, &words, run_directory, &inherited).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            LaunchError::ProgramMissing {
                 program: program.display().to_string(),
                 package: "qemu-system-x86",
-            },
-            _ => LaunchError::io("start a hypervisor in", run_directory)(error),
-        })?;
+            }
+        } else {
+            LaunchError::io("start a hypervisor in", run_directory)(error)
+        }
+    })?;
     drop(inherited);
     let connected = tokio::select! {
         // Its end says more than the broken connection.
@@ -252,15 +252,13 @@ async fn launch(
 
 /// QEMU tells of a disk that another process holds only in words.
 fn in_use(error: LaunchError, delta: &Path) -> LaunchError {
-    match error {
-        LaunchError::NotStarted { last_words }
-            if last_words.contains("Failed to get \"write\" lock")
-                || last_words.contains("Failed to get shared \"write\" lock") =>
-        {
-            LaunchError::DiskInUse(delta.to_owned())
-        }
-        other => other,
+    if let LaunchError::NotStarted { last_words } = &error
+        && (last_words.contains("Failed to get \"write\" lock")
+            || last_words.contains("Failed to get shared \"write\" lock"))
+    {
+        return LaunchError::DiskInUse(delta.to_owned());
     }
+    error
 }
 
 /// The faster form of a kernel, if it can be had.

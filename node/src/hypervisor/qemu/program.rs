@@ -19,11 +19,12 @@ pub async fn output<W: AsRef<OsStr>>(
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
+        .map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
                 LaunchError::ProgramMissing { program: shown.clone(), package }
+            } else {
+                LaunchError::Io { what: "run", path: program.to_owned(), source: error }
             }
-            _ => LaunchError::Io { what: "run", path: program.to_owned(), source: error },
         })?;
     if output.status.success() {
         return Ok(output.stdout);

@@ -190,7 +190,7 @@ fn said_as_entry(said: &Said) -> TarEntry {
         Said::Opaque(path) => entry(&format!("{path}/.wh..wh..opq"), FILE),
         Said::Whiteout(path) => {
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-            entry(&format!("{parent}/.wh.{name}").trim_start_matches('/').to_owned(), FILE)
+            entry(format!("{parent}/.wh.{name}").trim_start_matches('/'), FILE)
         }
     }
 }
