@@ -1,3 +1,5 @@
+//! Reading a run's output: whole, from a moment on, by lines, behind a torn tail.
+
 use super::*;
 use berth_model::Timestamp;
 use berth_model::stream::OutputFrom;

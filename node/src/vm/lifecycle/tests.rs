@@ -1,3 +1,5 @@
+//! The lifecycle against every order of events: one terminal fact, and an end in any case.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

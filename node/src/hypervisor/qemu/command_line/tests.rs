@@ -1,3 +1,5 @@
+//! What the command line of a container VM must say, and what it must never.
+
 use super::*;
 use berth_model::{ContainerId, Epoch};
 
