@@ -53,6 +53,10 @@ enum Verb {
         #[command(subcommand)]
         verb: pki::Verb,
     },
+    Bench {
+        #[command(subcommand)]
+        case: verbs::bench::Case,
+    },
     /// Print version and build.
     Version,
 }
@@ -121,6 +125,7 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         Verb::Config { verb: ConfigVerb::Example { role } } => verbs::output::text(role.example()),
         Verb::Pki { verb } => pki::run(verb),
+        Verb::Bench { case } => verb(start_logging("warn"), verbs::bench::run(case)),
         Verb::Version => verbs::output::line(&version()),
     }
 }

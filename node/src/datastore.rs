@@ -1,9 +1,9 @@
 //! Directories that hold images and container VMs, and which of them this host reaches.
 //!
 //! ```text
-//! <datastore>/berth-datastore.json      which datastore this is, the same to every host
-//! <datastore>/images/<config digest>/<format>/…     <datastore>/containers/<id>/…
-//! <datastore>/leases/<host>             <datastore>/spool, trash      what is being made or deleted
+//! <datastore>/berth-datastore.json    which datastore this is, the same to every host
+//! <datastore>/images/<config digest>/<format>/…    <datastore>/containers/<id>/…
+//! <datastore>/leases/<host>    <datastore>/spool, trash    what is being made or deleted
 //! ```
 //!
 //! Promises: a datastore's marker is made whole or not at all, once, whoever comes first; a
@@ -57,11 +57,17 @@ struct Marker {
 /// Why a directory does not serve as a datastore.
 #[derive(Debug, thiserror::Error)]
 pub enum DatastoreError {
-    #[error("datastore `{name}`: {} is not there; make the directory, or mount it first", path.display())]
+    #[error(
+        "datastore `{name}`: {} is not there; make the directory, or mount it first",
+        path.display()
+    )]
     Missing { name: String, path: PathBuf },
     #[error("datastore `{name}`: {} is not a directory", path.display())]
     NotADirectory { name: String, path: PathBuf },
-    #[error("datastore `{name}`: {} cannot be written; mount it read-write or give berth the right", path.display())]
+    #[error(
+        "datastore `{name}`: {} cannot be written; mount it read-write or give berth the right",
+        path.display()
+    )]
     ReadOnly {
         name: String,
         path: PathBuf,
@@ -70,13 +76,24 @@ pub enum DatastoreError {
     },
     #[error("datastore `{name}`: no space left in {}; free some", path.display())]
     Full { name: String, path: PathBuf },
-    #[error("datastore `{name}`: {} is marked as `{found}`; correct the name or the path", path.display())]
+    #[error(
+        "datastore `{name}`: {} is marked as `{found}`; correct the name or the path",
+        path.display()
+    )]
     OtherName { name: String, path: PathBuf, found: String },
-    #[error("datastore `{name}`: marker in {} has format {found}, this build knows {FORMAT}; run a newer release", path.display())]
+    #[error(
+        "datastore `{name}`: marker in {} has format {found}, this build knows {FORMAT}; \
+         run a newer release",
+        path.display()
+    )]
     UnknownFormat { name: String, path: PathBuf, found: u16 },
     #[error("datastore `{name}`: marker in {} is damaged: {reason}", path.display())]
     Damaged { name: String, path: PathBuf, reason: String },
-    #[error("datastore `{name}`: {} and {} are the same datastore", path.display(), other.display())]
+    #[error(
+        "datastore `{name}`: {} and {} are the same datastore",
+        path.display(),
+        other.display()
+    )]
     Same { name: String, path: PathBuf, other: PathBuf },
     #[error("datastore `{name}`: cannot {what} {}", path.display())]
     Io {

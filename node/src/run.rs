@@ -50,7 +50,10 @@ pub enum NodeError {
     },
     #[error("another node runs with {}; end it first", .0.display())]
     Running(PathBuf),
-    #[error("cannot read what was kept in {}; repair the disk, or delete `obeyed` there", path.display())]
+    #[error(
+        "cannot read what was kept in {}; repair the disk, or delete `obeyed` there",
+        path.display()
+    )]
     State {
         path: PathBuf,
         #[source]
@@ -94,7 +97,8 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     let (server, address) = metrics_server::serve(settings.metrics_listen, Some(&tls), registry)?;
     let server_handle = server.handle();
     actix_rt::spawn(server);
-    tracing::info!(host = %settings.host, name = settings.host_name, metrics = %address, "node starts");
+    let name = &settings.host_name;
+    tracing::info!(host = %settings.host, name, metrics = %address, "node starts");
 
     let (mut registrar, datastores) = Registrar::new(&settings);
     // Before anything is adopted: runs lie on datastores.

@@ -3,6 +3,8 @@
 //! Needs `BERTH_ASSETS` (kernel and initramfs) and `BERTH_IMAGES` (busybox.tar), both set by
 //! `cargo xtask test`. Guests are translated, so that the tests show the same on every machine.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use berth_metrics::vm::VmMetrics;
 use berth_model::container::{NetworkMode, StopOrder};
 use berth_model::host::Accelerator;

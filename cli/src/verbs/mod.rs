@@ -1,5 +1,7 @@
-//! `berth get`, `explain`, `create`, `start`, `stop`, `delete`: the command line over `/v1`.
+//! `berth get`, `explain`, `create`, `start`, `stop`, `delete`: the command line over `/v1`; and
+//! `bench`, which brings its own cell.
 
+pub mod bench;
 pub mod change;
 pub mod connection;
 pub mod create;

@@ -12,6 +12,7 @@
 //! or wait for a disk: what blocks runs elsewhere and comes back as a message.
 
 mod discard;
+mod look;
 
 pub use discard::sweep;
 
@@ -20,7 +21,6 @@ use crate::clock;
 use crate::datastore::{Datastore, ReachedReader};
 use crate::hypervisor::Hypervisor;
 use crate::mailbox::{Mailbox, Posted};
-use crate::output;
 use crate::session::{Orders, Report};
 use crate::vm::{self, Phase, VmFacts, VmHandle, VmSettings};
 use actix::{
@@ -29,11 +29,12 @@ use actix::{
 };
 use berth_metrics::node::NodeMetrics;
 use berth_metrics::vm::VmMetrics;
-use berth_model::assignment::{Assignment, RunOrder};
+use berth_model::assignment::Assignment;
 use berth_model::{ContainerId, DatastoreId, Epoch, Exit, Fact};
+use look::{Look, Wanted};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -93,16 +94,6 @@ pub struct Agent {
     unsent: Vec<Fact>,
     /// Rises whenever [`Locate`] may answer otherwise.
     changes: watch::Sender<u64>,
-}
-
-/// What there is of a run that is to be started.
-enum Look {
-    /// Nothing: it never was.
-    Fresh,
-    /// Something, or an end: it is not started again.
-    Traces,
-    /// It cannot be started here, and why.
-    Impossible(String),
 }
 
 impl Agent {
@@ -183,7 +174,7 @@ impl Agent {
                 let run = Local::Run { epoch, ending: Ending::NotAsked };
                 self.local.insert(container, run);
                 self.ends.remove(&container);
-                self.look(container, epoch, datastore, *order, context);
+                self.look(Wanted { container, epoch, datastore, order: *order }, context);
             }
             Step::Stop { container, order } => {
                 self.say(container, Ending::Stopping(order));
@@ -215,47 +206,13 @@ impl Agent {
         }
     }
 
-    /// Finds out, off this thread, whether the run ever was.
-    fn look(
-        &mut self,
-        container: ContainerId,
-        epoch: Epoch,
-        datastore: DatastoreId,
-        order: RunOrder,
-        context: &mut Context<Self>,
-    ) {
+    fn look(&mut self, wanted: Wanted, context: &mut Context<Self>) {
         let reached = self.around.datastores.borrow().clone();
-        let (own, image) = (reached.get(&datastore), reached.get(&order.image_datastore));
-        let settings = match (own, image) {
-            (Some(own), Some(image)) => Ok(VmSettings {
-                container,
-                epoch,
-                directory: own.container(container),
-                base: image.base(order.spec.image),
-                run_directory: self.around.run_directory.join(format!("{container}/{}", epoch.0)),
-                order,
-            }),
-            (None, _) => Err(format!("this host does not reach {datastore}")),
-            (_, None) => Err(format!("this host does not reach {}", order.image_datastore)),
-        };
-        let looking = async move {
-            match settings {
-                Err(reason) => (Look::Impossible(reason), None),
-                Ok(settings) => {
-                    let directory = settings.directory.clone();
-                    let looked = tokio::task::spawn_blocking(move || traces(&directory, epoch));
-                    let look = match looked.await {
-                        Ok(Ok(true)) => Look::Traces,
-                        Ok(Ok(false)) => Look::Fresh,
-                        Ok(Err(error)) => Look::Impossible(format!("datastore failed: {error}")),
-                        Err(panic) => Look::Impossible(panic.to_string()),
-                    };
-                    (look, Some(settings))
-                }
-            }
-        };
-        context.spawn(looking.into_actor(self).map(move |(look, settings), actor, context| {
-            actor.looked(container, epoch, look, settings, context);
+        let run_directory = self.around.run_directory.clone();
+        let (container, epoch) = (wanted.container, wanted.epoch);
+        let looking = async move { look::look(&reached, &run_directory, wanted).await };
+        context.spawn(looking.into_actor(self).map(move |look, actor, context| {
+            actor.looked(container, epoch, look, context);
         }));
     }
 
@@ -264,7 +221,6 @@ impl Agent {
         container: ContainerId,
         epoch: Epoch,
         look: Look,
-        settings: Option<VmSettings>,
         context: &mut Context<Self>,
     ) {
         let Some(Local::Run { epoch: current, ending }) = self.local.get(&container).cloned()
@@ -276,16 +232,15 @@ impl Agent {
         }
         let (hypervisor, facts) = (self.around.hypervisor.clone(), self.facts.clone());
         let metrics = self.around.vm_metrics.clone();
-        let handle = match (look, settings) {
-            (Look::Fresh, _) if ending == Ending::Killed => {
+        let handle = match look {
+            Look::Fresh(_) if ending == Ending::Killed => {
                 // Nobody wants it any more, and it never was.
                 self.local.remove(&container);
                 return self.settle(context);
             }
-            (Look::Fresh, Some(settings)) => vm::start(settings, hypervisor, facts, metrics),
-            (Look::Traces, Some(settings)) => vm::adopt(settings, hypervisor, facts, metrics),
-            (Look::Impossible(reason), _) => return self.failed(container, epoch, reason, context),
-            (Look::Fresh | Look::Traces, None) => return,
+            Look::Fresh(settings) => vm::start(*settings, hypervisor, facts, metrics),
+            Look::Traces(settings) => vm::adopt(*settings, hypervisor, facts, metrics),
+            Look::Impossible(reason) => return self.failed(container, epoch, reason, context),
         };
         end(&handle, ending);
         self.hold(container, epoch, handle);
@@ -346,8 +301,9 @@ impl Agent {
         let reached: Option<Arc<Datastore>> =
             self.around.datastores.borrow().get(&datastore).cloned();
         let Some(reached) = reached else {
-            tracing::warn!(container = container.short(), %datastore, "cannot discard: not reached");
             self.undiscarded.insert(container, datastore);
+            let container = container.short();
+            tracing::warn!(container, %datastore, "cannot discard: datastore is not reached");
             return;
         };
         let discarding = async move {
@@ -436,15 +392,6 @@ fn end(handle: &VmHandle, ending: Ending) {
         Ending::Stopping(order) => handle.stop(order),
         Ending::Killed => handle.kill(),
     }
-}
-
-/// Whether a run has left anything: its end, or output, which begins before its process does. The
-/// container VM's directory is there afterwards, so that output can be waited for.
-fn traces(directory: &Path, epoch: Epoch) -> io::Result<bool> {
-    std::fs::create_dir_all(directory)?;
-    // What is not there is no trace; what cannot be looked at is no proof of that.
-    Ok(vm::exit_path(directory, epoch).try_exists()?
-        || output::log_path(directory, epoch).try_exists()?)
 }
 
 impl Actor for Agent {

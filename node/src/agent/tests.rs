@@ -1,6 +1,7 @@
 //! The agent with the simulated hypervisor: orders in, facts out.
 
 use super::*;
+use crate::output;
 use crate::stage::{Machine, Stage, container};
 use berth_model::Timestamp;
 use berth_model::assignment::Want;

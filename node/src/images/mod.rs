@@ -3,8 +3,8 @@
 //! ```text
 //!  pieces ─► spool ─► archive: manifests ─► config ─► flatten: check layers ─► tree
 //!            (file     docker or OCI        (id)            │
-//!            without                                        └─ winners as one tar ─► base_disk: sqfstar
-//!            a name)                                                        ─► images/<id>/<format>/
+//!            without                                        └─ winners as one tar
+//!            a name)             images/<id>/<format>/ ◄─ base_disk: sqfstar ◄─┘
 //! ```
 //!
 //! Promises: an image is on a datastore whole and checked, or not at all; the same image twice is
@@ -71,7 +71,10 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
-    #[error("the archive is larger than the node's limit of {} (`limits.archive_mib`)", Bytes(*limit))]
+    #[error(
+        "the archive is larger than the node's limit of {} (`limits.archive_mib`)",
+        Bytes(*limit)
+    )]
     TooLarge { limit: u64 },
     #[error("no space left on datastore `{datastore}`; free some, or load to another")]
     DatastoreFull { datastore: String },

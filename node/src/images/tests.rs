@@ -94,7 +94,10 @@ fn oci(layers: &[Vec<u8>], compress: bool) -> Vec<u8> {
     let config = config_of(layers);
     let blobs: Vec<Vec<u8>> =
         layers.iter().map(|layer| if compress { gzip(layer) } else { layer.clone() }).collect();
-    let describe = |blob: &[u8]| serde_json::json!({ "digest": format!("sha256:{}", sha(blob)), "size": blob.len() });
+    let describe = |blob: &[u8]| {
+        let digest = format!("sha256:{}", sha(blob));
+        serde_json::json!({ "digest": digest, "size": blob.len() })
+    };
     let manifest = serde_json::json!({
         "schemaVersion": 2, "config": describe(&config),
         "layers": blobs.iter().map(|blob| describe(blob)).collect::<Vec<_>>(),
@@ -409,6 +412,22 @@ async fn without_its_tools_the_node_says_what_to_install_and_keeps_nothing() {
     let failing = store_with(Limits::default(), "false");
     assert!(failing.load(&archive).await.unwrap_err().contains("sqfstar ended"));
     assert!(missing.left().is_empty() && failing.left().is_empty());
+}
+
+#[actix_rt::test]
+async fn a_datastore_that_fills_up_is_named_and_keeps_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tools = tempfile::tempdir().unwrap();
+    let full = tools.path().join("sqfstar");
+    // What the real one says, and it stops reading as the real one does.
+    let script = "#!/bin/sh\necho 'Write failed because No space left on device' >&2\nexit 1\n";
+    std::fs::write(&full, script).unwrap();
+    std::fs::set_permissions(&full, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let store = store_with(Limits::default(), full.to_str().unwrap());
+    let archive = docker(&[tar_of(&[file("a", &[9; 3_000_000])])]);
+    let failure = store.load(&archive).await.unwrap_err();
+    assert!(failure.contains("no space left on datastore `local`"), "{failure}");
+    assert!(store.left().is_empty());
 }
 
 #[actix_rt::test]

@@ -68,7 +68,10 @@ pub enum SwitchError {
     Options(#[from] OptionsError),
     #[error(transparent)]
     Control(#[from] ControlError),
-    #[error("network state in {} cannot be read; repair the disk, or delete the file to start with none", path.display())]
+    #[error(
+        "network state in {} cannot be read; repair the disk, or delete the file to start with none",
+        path.display()
+    )]
     Kept {
         path: PathBuf,
         #[source]
