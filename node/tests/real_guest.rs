@@ -218,7 +218,7 @@ async fn a_container_vm_serves_its_streams_and_outlives_its_node() {
     // The node goes and comes back; the machine does not notice.
     drop(handle);
     let saved = vm::saved_settings(&host.root.path().join("run")).await.unwrap();
-    assert_eq!(saved, [settings.clone()]);
+    assert_eq!(saved.as_slice(), std::slice::from_ref(&settings));
     let handle = host.adopt(&settings);
     host.started().await;
     handle.write_stdin("after\n".into()).await.unwrap();
