@@ -181,7 +181,9 @@ impl Cell {
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        let down = Command::new(from_environment("BERTH_BIN"))
+        // Not from_environment: a destructor must not panic.
+        let berth = std::env::var("BERTH_BIN").unwrap_or_default();
+        let down = Command::new(berth)
             .arg("down")
             .arg("--state")
             .arg(self.state.path())

@@ -296,8 +296,22 @@ async fn an_oci_layout_with_gzip_layers_gives_the_same_disk_as_a_docker_archive(
     let packed = two.load(&oci(&layers, true)).await.unwrap();
     assert_eq!(plain.id, packed.id);
     assert_eq!(packed.references, ["test:oci"]);
-    let read = |store: &Store| std::fs::read(store.base(plain.id)).unwrap();
-    assert!(read(&one) == read(&two), "the same layers give the same bytes");
+    // All but the line of the root: sqfstar 4.5 gives it the time of the day whatever it is told.
+    let list = |store: &Store| {
+        let base = store.base(plain.id);
+        let output = Command::new("unsquashfs").arg("-lln").arg(&base).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|line| line.contains("/etc")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&one).len(), 3);
+    assert_eq!(list(&one), list(&two));
+    let read = |store: &Store, name: &str| {
+        let base = store.base(plain.id);
+        Command::new("unsquashfs").arg("-cat").arg(&base).arg(name).output().unwrap().stdout
+    };
+    assert_eq!(read(&two, "etc/a"), b"1");
+    assert_eq!(read(&one, "etc/b"), [7; 300_000]);
+    assert_eq!(read(&one, "etc/b"), read(&two, "etc/b"));
     let three = store();
     assert_eq!(three.load(&gzip(&oci(&layers, false))).await.unwrap().id, plain.id);
 }
