@@ -5,12 +5,13 @@
 //! cell has a hundred thousand.
 
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
-/// Parts of a start, as the label `phase` names them: the delta disk is made, the hypervisor starts, the
-/// guest boots until its agent speaks, the agent sets up and starts the process, all of it together.
-pub const PHASES: [&str; 5] = ["delta", "launch", "boot", "setup", "total"];
+/// Parts of a start, as the label `phase` names them: the delta disk is made, others boot first, the
+/// hypervisor starts, the guest boots until its agent speaks, the agent sets up and starts the
+/// process, all of it together.
+pub const PHASES: [&str; 6] = ["delta", "queue", "launch", "boot", "setup", "total"];
 /// What a run is doing, as the label `state` names it.
 pub const STATES: [&str; 7] =
     ["adopting", "preparing", "launching", "booting", "setting_up", "running", "ending"];
@@ -27,20 +28,21 @@ pub struct VmMetrics {
     starts: IntCounterVec,
     exits: IntCounterVec,
     silent: prometheus::IntCounter,
+    stalls: prometheus::IntCounter,
     hypervisors: prometheus::IntGauge,
     each: Each,
 }
 
 #[derive(Clone)]
 struct Each {
-    cpu: GaugeVec,
+    cpu: CounterVec,
     memory: GaugeVec,
     memory_limit: GaugeVec,
     processes: GaugeVec,
-    disk: GaugeVec,
-    network: GaugeVec,
+    disk: CounterVec,
+    network: CounterVec,
     log: GaugeVec,
-    hypervisor_cpu: GaugeVec,
+    hypervisor_cpu: CounterVec,
     hypervisor_memory: GaugeVec,
 }
 
@@ -87,6 +89,11 @@ impl VmMetrics {
             "Guest agents that were not heard in time while asked.",
         )?;
         registry.register(Box::new(silent.clone()))?;
+        let stalls = prometheus::IntCounter::new(
+            "berth_node_vm_stalls_total",
+            "Times that a container VM was found halted because its disk could not be written.",
+        )?;
+        registry.register(Box::new(stalls.clone()))?;
         let hypervisors = prometheus::IntGauge::new(
             "berth_node_hypervisor_processes",
             "Machines that run, each one hypervisor process.",
@@ -110,6 +117,7 @@ impl VmMetrics {
                 &["result"],
             )?,
             silent,
+            stalls,
             hypervisors,
             each: Each::register(registry)?,
         };
@@ -162,38 +170,52 @@ impl VmMetrics {
         self.silent.inc();
     }
 
+    pub fn stalled(&self) {
+        self.stalls.inc();
+    }
+
     /// One machine more, or one less.
     pub fn machine_runs(&self, runs: bool) {
         if runs { self.hypervisors.inc() } else { self.hypervisors.dec() }
     }
 
     pub fn sampled(&self, container: &str, name: &str, sample: &VmSample) {
-        let each = &self.each;
-        each.at(&each.cpu, container, name).set(sample.cpu_seconds);
-        each.at(&each.memory, container, name).set(sample.memory_bytes as f64);
-        each.at(&each.memory_limit, container, name).set(sample.memory_limit_bytes as f64);
-        each.at(&each.processes, container, name).set(sample.processes as f64);
-        let disk = |direction| each.disk.with_label_values(&[container, name, direction]);
-        disk("read").set(sample.disk_read_bytes as f64);
-        disk("written").set(sample.disk_written_bytes as f64);
-        let network = |direction| each.network.with_label_values(&[container, name, direction]);
-        network("received").set(sample.received_bytes as f64);
-        network("sent").set(sample.sent_bytes as f64);
+        let (each, labels) = (&self.each, [container, name]);
+        rise(&each.cpu, &labels, sample.cpu_seconds);
+        each.memory.with_label_values(&labels).set(sample.memory_bytes as f64);
+        each.memory_limit.with_label_values(&labels).set(sample.memory_limit_bytes as f64);
+        each.processes.with_label_values(&labels).set(sample.processes as f64);
+        rise(&each.disk, &[container, name, "read"], sample.disk_read_bytes as f64);
+        rise(&each.disk, &[container, name, "written"], sample.disk_written_bytes as f64);
+        rise(&each.network, &[container, name, "received"], sample.received_bytes as f64);
+        rise(&each.network, &[container, name, "sent"], sample.sent_bytes as f64);
     }
 
     pub fn log_size(&self, container: &str, name: &str, bytes: u64) {
-        self.each.at(&self.each.log, container, name).set(bytes as f64);
+        self.each.log.with_label_values(&[container, name]).set(bytes as f64);
     }
 
     pub fn hypervisor_used(&self, container: &str, name: &str, cpu_seconds: f64, resident: u64) {
-        let each = &self.each;
-        each.at(&each.hypervisor_cpu, container, name).set(cpu_seconds);
-        each.at(&each.hypervisor_memory, container, name).set(resident as f64);
+        let labels = [container, name];
+        rise(&self.each.hypervisor_cpu, &labels, cpu_seconds);
+        self.each.hypervisor_memory.with_label_values(&labels).set(resident as f64);
     }
 
     /// The run is over: its series vanish.
     pub fn forget(&self, container: &str, name: &str) {
         self.each.forget(container, name);
+    }
+}
+
+/// Brings a counter to what was counted elsewhere. One that fell belongs to a new run.
+fn rise(counters: &CounterVec, labels: &[&str], to: f64) {
+    let counter = counters.with_label_values(labels);
+    let by = to - counter.get();
+    if by < 0.0 {
+        counter.reset();
+        counter.inc_by(to.max(0.0));
+    } else {
+        counter.inc_by(by);
     }
 }
 
@@ -205,9 +227,15 @@ impl Each {
             registry.register(Box::new(gauges.clone()))?;
             Ok::<_, prometheus::Error>(gauges)
         };
+        let counters = |name: &str, help: &str, more: &[&str]| {
+            let labels = [&EACH[..], more].concat();
+            let counters = CounterVec::new(Opts::new(name, help), &labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
         Ok(Each {
-            cpu: gauges(
-                "berth_node_vm_cpu_seconds",
+            cpu: counters(
+                "berth_node_vm_cpu_seconds_total",
                 "CPU time of the container's processes since they started.",
                 &[],
             )?,
@@ -222,19 +250,19 @@ impl Each {
                 &[],
             )?,
             processes: gauges("berth_node_vm_processes", "Processes in the container.", &[])?,
-            disk: gauges(
-                "berth_node_vm_disk_bytes",
+            disk: counters(
+                "berth_node_vm_disk_bytes_total",
                 "Bytes that the container moved from and to its disks, by direction.",
                 &["direction"],
             )?,
-            network: gauges(
-                "berth_node_vm_network_bytes",
+            network: counters(
+                "berth_node_vm_network_bytes_total",
                 "Bytes that the container moved over its network, by direction.",
                 &["direction"],
             )?,
             log: gauges("berth_node_vm_log_bytes", "Size of the output log of the run.", &[])?,
-            hypervisor_cpu: gauges(
-                "berth_node_vm_hypervisor_cpu_seconds",
+            hypervisor_cpu: counters(
+                "berth_node_vm_hypervisor_cpu_seconds_total",
                 "CPU time of the hypervisor process, its guest's work included.",
                 &[],
             )?,
@@ -246,22 +274,16 @@ impl Each {
         })
     }
 
-    fn at(&self, gauges: &GaugeVec, container: &str, name: &str) -> Gauge {
-        gauges.with_label_values(&[container, name])
-    }
-
     fn forget(&self, container: &str, name: &str) {
         // A series that was never shown cannot be removed, and that is as well.
-        for gauges in [
-            &self.cpu,
-            &self.memory,
-            &self.memory_limit,
-            &self.processes,
-            &self.log,
-            &self.hypervisor_cpu,
-            &self.hypervisor_memory,
-        ] {
-            let _ = gauges.remove_label_values(&[container, name]);
+        let labels = [container, name];
+        for gauges in
+            [&self.memory, &self.memory_limit, &self.processes, &self.log, &self.hypervisor_memory]
+        {
+            let _ = gauges.remove_label_values(&labels);
+        }
+        for counters in [&self.cpu, &self.hypervisor_cpu] {
+            let _ = counters.remove_label_values(&labels);
         }
         for direction in ["read", "written"] {
             let _ = self.disk.remove_label_values(&[container, name, direction]);
@@ -289,8 +311,7 @@ mod tests {
         metrics.hypervisor_used("abc", "web", 1.0, 2);
         metrics.log_size("abc", "web", 3);
         let during = text();
-        let series =
-            "berth_node_vm_network_bytes{container=\"abc\",direction=\"sent\",name=\"web\"} 7";
+        let series = "berth_node_vm_network_bytes_total{container=\"abc\",direction=\"sent\",name=\"web\"} 7";
         assert!(during.contains(series), "{during}");
 
         metrics.forget("abc", "web");

@@ -1,7 +1,9 @@
 //! `berth bench plan`: the shipped planner and the shipped fleet, in memory, on one thread.
 //!
-//! The fleet is filled to 85 % first; then, in rounds, container VMs leave and as many new ones
-//! come. A decision is one container VM that was given both its datastore and its host. What is
+//! The fleet is filled to 85 % of its memory first; then, in rounds, container VMs leave and as many new ones
+//! come. Where hosts hold only a few,
+//! some of the larger ones find no host with enough left in one piece: they wait, are asked again
+//! when others leave, and are counted as refused each time. A decision is one container VM that was given both its datastore and its host. What is
 //! counted is the CPU of the whole process over the rounds: making the commands, the planner, and
 //! apply with all its sums and indexes. There is no log, no network and no other replica here.
 
@@ -13,10 +15,11 @@ use berth_model::command::{Bootstrap, Command, CommandBody, Decision, Principal}
 use berth_model::endpoint::EndpointDefaults;
 use berth_model::report::Fact;
 use berth_model::{
-    CellId, ClusterId, ContainerId, EndpointId, Epoch, HostId, Permille, Rejection, RequestId,
-    Timestamp, VmState,
+    CellId, ClusterId, ContainerId, ContainerVm, EndpointId, Epoch, HostId, Permille, Rejection,
+    RequestId, Timestamp, VmState,
 };
 use berth_scheduler::Fleet;
+use berth_scheduler::placement::Wish;
 use berth_scheduler::planner::Planner;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -56,13 +59,13 @@ pub fn run(options: Options) -> Result<Sheet, PlanError> {
         bench.arrive(ROUND.min(vms - bench.next))?;
     }
     let filled = bench.fleet.check_invariants();
-    let (fill, refused_filling) = (bench.fill_percent(), bench.refused);
+    let fill = bench.fill_percent();
     bench.refused = 0;
 
     let mut source = StdRng::seed_from_u64(seed);
     let rounds = vms.div_ceil(ROUND).clamp(ROUNDS_MIN, ROUNDS_MAX);
     let mut measured = Measured::default();
-    let mut over: Vec<String> = Vec::new();
+    let (mut over, mut wrong): (Vec<String>, Vec<String>) = Default::default();
     bench.planning = Duration::ZERO;
     bench.decided = 0;
     for _ in 0..rounds {
@@ -72,6 +75,7 @@ pub fn run(options: Options) -> Result<Sheet, PlanError> {
         measured.cpu += clock::process_cpu().saturating_sub(cpu);
         measured.wall += began.elapsed();
         over.extend(over_capacity(&bench.fleet));
+        wrong.extend(bench.wrongly_refused());
     }
 
     let about = format!(
@@ -96,11 +100,9 @@ pub fn run(options: Options) -> Result<Sheet, PlanError> {
     let invariants = filled.and_then(|()| bench.fleet.check_invariants());
     let detail = "sums, references and indexes, when full and at the end".to_owned();
     sheet.check(CASE, "invariants", invariants.map(|()| detail));
-    let placed = match refused_filling + bench.refused {
-        0 => Ok("every container VM found a place at its first try".to_owned()),
-        refused => Err(format!("{refused} decisions found no place")),
-    };
-    sheet.check(CASE, "all_placed", placed);
+    let detail = "no host would have taken a container VM that was refused".to_owned();
+    let refusals = if wrong.is_empty() { Ok(detail) } else { Err(wrong.join(", ")) };
+    sheet.check(CASE, "refusals_are_right", refusals);
     Ok(sheet)
 }
 
@@ -205,9 +207,9 @@ impl Bench {
 
     /// Plans once and applies the plan; answers what each host is to run.
     fn plan(&mut self) -> Result<BTreeMap<HostId, Vec<(ContainerId, Epoch)>>, PlanError> {
-        let began = clock::now();
+        let cpu = clock::process_cpu();
         let plan = self.planner.plan(&self.fleet);
-        self.planning += began.elapsed();
+        self.planning += clock::process_cpu().saturating_sub(cpu);
         self.refused += plan.refusals.len() as u64;
         let items = plan.items;
         let mut hosts: BTreeMap<HostId, Vec<(ContainerId, Epoch)>> = BTreeMap::new();
@@ -254,6 +256,20 @@ impl Bench {
             }
         }
         Ok(())
+    }
+
+    /// Those that wait although a host would take them now.
+    fn wrongly_refused(&self) -> Vec<String> {
+        let fleet = &self.fleet;
+        let waits_in_vain = |vm: &&ContainerVm| {
+            let image = fleet.image(vm.endpoint(), vm.spec.image).map(|image| &image.datastores);
+            let wish = match vm.datastore {
+                None => Wish::create(&vm.spec.demand, image),
+                Some(datastore) => Wish::start(&vm.spec.demand, image, datastore),
+            };
+            fleet.hosts().any(|host| fleet.admit(host, &wish).is_ok())
+        };
+        fleet.unplaced().filter(waits_in_vain).map(|vm| vm.name.clone()).collect()
     }
 
     fn fill_percent(&self) -> f64 {

@@ -42,6 +42,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Makes the delta disk if the container VM has none yet.
     async fn prepare(&self, plan: &LaunchPlan) -> Result<(), LaunchError>;
 
+    /// Waits for a turn to boot, first come, first served. Held until the agent is heard.
+    async fn boot_slot(&self) -> BootSlot;
+
     /// Starts the machine; answers when its hypervisor is there and the guest is about to boot.
     async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn RunningVm>, LaunchError>;
 
@@ -53,6 +56,10 @@ pub trait Hypervisor: Send + Sync + 'static {
         name: &str,
     ) -> Result<Option<Arc<dyn RunningVm>>, LaunchError>;
 }
+
+/// A turn to boot, given back when it is dropped.
+#[derive(Debug, Default)]
+pub struct BootSlot(pub Option<tokio::sync::OwnedSemaphorePermit>);
 
 /// Both directions of a byte stream.
 pub trait GuestStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -73,6 +80,9 @@ pub trait RunningVm: Send + Sync {
     /// Whether the virtual CPUs run; an error if the hypervisor does not answer in time, as when
     /// it is frozen.
     async fn executing(&self) -> Result<bool, MonitorError>;
+
+    /// If it halted because a disk could not be written, lets it try again; answers whether it had.
+    async fn unstall(&self) -> Result<bool, MonitorError>;
 
     /// Halts the virtual CPUs, and lets them go on.
     async fn pause(&self) -> Result<(), MonitorError>;

@@ -195,6 +195,15 @@ fn squash(
     if said.contains("No space left on device") || said.contains("Disk quota exceeded") {
         return Err(LoadError::DatastoreFull { datastore: datastore.name.clone() });
     }
-    written?;
+    // A broken pipe only says that the program gave up; any other trouble is the cause itself.
+    if let Err(error) = written
+        && (status.success() || !broken_pipe(&error))
+    {
+        return Err(error);
+    }
     Err(LoadError::ProgramFailed { status: status.to_string(), said: said.trim().to_owned() })
+}
+
+fn broken_pipe(error: &LoadError) -> bool {
+    matches!(error, LoadError::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
 }

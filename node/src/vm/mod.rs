@@ -13,6 +13,7 @@
 //! | `actor` | carries decisions out |
 //! | `guest_link` | the resumable channel to the agent, stdin with credit |
 //! | `guest_spec` | what the agent is told, from what was ordered |
+//! | `translation` | what others say, in the words of the lifecycle |
 //! | `records` | what is kept: settings and start in the run directory, the exit beside the container |
 //!
 //! Promises: exactly one terminal fact for each run, told after the machine is gone and the end is
@@ -25,6 +26,7 @@ mod guest_spec;
 mod handle;
 pub mod lifecycle;
 mod records;
+mod translation;
 
 pub use handle::{Phase, VmError, VmHandle};
 pub use records::{RecordedExit, exit_path, recorded_exit, saved_settings};

@@ -25,7 +25,7 @@ mod running;
 mod sockets;
 mod tsc;
 
-use super::{Deadlines, Hypervisor, LaunchError, LaunchPlan, MonitorError, RunningVm};
+use super::{BootSlot, Deadlines, Hypervisor, LaunchError, LaunchPlan, MonitorError, RunningVm};
 use berth_model::Bytes;
 use berth_model::host::Accelerator;
 use command_line::{Listeners, Machine, UserNetwork};
@@ -35,6 +35,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How a node that was started again waits for a monitor that may be busy with its predecessor's end.
 const MONITOR_LIMIT: Duration = Duration::from_secs(10);
@@ -91,6 +92,7 @@ pub struct Qemu {
     options: QemuOptions,
     version: String,
     machine: Machine,
+    boots: Arc<Semaphore>,
 }
 
 impl Qemu {
@@ -118,7 +120,8 @@ impl Qemu {
         }
         machine.tsc_khz = tsc::measure_khz().await;
         tracing::info!(%version, ?machine, "hypervisor is ready");
-        Ok(Arc::new(Qemu { options, version, machine }))
+        let boots = Arc::new(Semaphore::new(boots_at_once(machine.accelerator)));
+        Ok(Arc::new(Qemu { options, version, machine, boots }))
     }
 
     fn makers(&self) -> delta::Makers {
@@ -158,6 +161,11 @@ impl Hypervisor for Qemu {
             return Err(LaunchError::BaseMissing(plan.base.clone()));
         }
         delta::make(&self.makers(), &plan.datastore, &plan.delta, plan.delta_size).await
+    }
+
+    async fn boot_slot(&self) -> BootSlot {
+        // Never closed; and without a turn a boot is only slower.
+        BootSlot(self.boots.clone().acquire_owned().await.ok())
     }
 
     async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn RunningVm>, LaunchError> {
@@ -259,6 +267,16 @@ fn in_use(error: LaunchError, delta: &Path) -> LaunchError {
         return LaunchError::DiskInUse(delta.to_owned());
     }
     error
+}
+
+/// A translated boot keeps one processor busy from end to end; more at once only make each later, and
+/// the last one miss its deadline. With the hardware's help it mostly waits.
+fn boots_at_once(accelerator: Accelerator) -> usize {
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
+    match accelerator {
+        Accelerator::Tcg | Accelerator::Simulated => processors,
+        Accelerator::Kvm => processors * 4,
+    }
 }
 
 /// The faster form of a kernel, if it can be had.

@@ -86,13 +86,13 @@ impl Monitor {
         }
     }
 
-    /// Whether the virtual CPUs run.
-    pub async fn executing(&self) -> Result<bool, MonitorError> {
+    /// What the machine does, in QEMU's words: `running`, `paused`, `io-error`, and more.
+    pub async fn status(&self) -> Result<String, MonitorError> {
         let status = self.execute("query-status", Value::Null).await?;
-        status
-            .get("running")
-            .and_then(Value::as_bool)
-            .ok_or_else(|| MonitorError::Malformed(status.to_string()))
+        match status.get("status").and_then(Value::as_str) {
+            Some(status) => Ok(status.to_owned()),
+            None => Err(MonitorError::Malformed(status.to_string())),
+        }
     }
 
     /// What was heard of the machine's end so far.
@@ -218,12 +218,12 @@ mod tests {
             &[
                 "{\"event\": \"NEW_IN_QEMU_99\"}\n{\"return\": {}}\n",
                 "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true}}\n{\"return\": \
-                 {\"running\": true}}\n",
+                 {\"status\": \"running\"}}\n",
                 "{\"error\": {\"class\": \"GenericError\", \"desc\": \"not now\"}}\n",
             ],
         );
         let monitor = connected(directory.path()).await;
-        assert!(monitor.executing().await.unwrap());
+        assert_eq!(monitor.status().await.unwrap(), "running");
         assert_eq!(*monitor.shutdown().borrow(), Some(Shutdown { by_guest: true }));
         let refused = monitor.execute("stop", Value::Null).await.unwrap_err();
         assert_eq!(refused.to_string(), "the hypervisor refused `stop`: not now");
@@ -234,7 +234,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         play(directory.path(), &["{\"return\": {}}\n"]);
         let monitor = connected(directory.path()).await;
-        assert!(matches!(monitor.executing().await, Err(MonitorError::Silent(_))));
+        assert!(matches!(monitor.status().await, Err(MonitorError::Silent(_))));
     }
 
     #[tokio::test]

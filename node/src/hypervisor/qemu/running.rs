@@ -93,7 +93,16 @@ impl RunningVm for QemuVm {
     }
 
     async fn executing(&self) -> Result<bool, MonitorError> {
-        self.monitor().await?.executing().await
+        Ok(self.monitor().await?.status().await? == "running")
+    }
+
+    async fn unstall(&self) -> Result<bool, MonitorError> {
+        let monitor = self.monitor().await?;
+        let stalled = monitor.status().await? == "io-error";
+        if stalled {
+            monitor.execute("cont", serde_json::Value::Null).await?;
+        }
+        Ok(stalled)
     }
 
     async fn pause(&self) -> Result<(), MonitorError> {

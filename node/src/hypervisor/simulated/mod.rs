@@ -22,8 +22,8 @@ mod guest;
 mod script;
 
 use super::{
-    Deadlines, Ended, GuestStream, Hypervisor, LaunchError, LaunchPlan, MonitorError, ProcessUsage,
-    RunningVm, until_ended,
+    BootSlot, Deadlines, Ended, GuestStream, Hypervisor, LaunchError, LaunchPlan, MonitorError,
+    ProcessUsage, RunningVm, until_ended,
 };
 use berth_model::Bytes;
 use berth_model::host::Accelerator;
@@ -85,6 +85,10 @@ impl Hypervisor for Simulated {
         Ok(())
     }
 
+    async fn boot_slot(&self) -> BootSlot {
+        BootSlot::default()
+    }
+
     async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn RunningVm>, LaunchError> {
         let script = Script::of(&plan.spec);
         if script.begins_with(Step::FailLaunch) {
@@ -141,6 +145,10 @@ impl RunningVm for SimulatedVm {
 
     async fn executing(&self) -> Result<bool, MonitorError> {
         Ok(self.executing.load(Ordering::Relaxed))
+    }
+
+    async fn unstall(&self) -> Result<bool, MonitorError> {
+        Ok(false)
     }
 
     /// Scripts play on; only what [`Self::executing`] answers changes.

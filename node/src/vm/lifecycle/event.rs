@@ -45,6 +45,8 @@ pub enum Left {
 pub enum Machine {
     Prepared,
     PrepareFailed(Exit),
+    /// It is this run's turn to boot.
+    SlotTaken,
     Launched,
     LaunchFailed(Exit),
     /// Answer to [`Action::AskExecuting`]; `false` also if the hypervisor does not answer.
@@ -100,6 +102,8 @@ pub enum Action {
     /// Look for a recorded end, then for the machine.
     FindWhatIsLeft,
     Prepare,
+    /// Wait for this run's turn to boot.
+    Queue,
     Launch,
     /// Open the link to the agent.
     Connect,

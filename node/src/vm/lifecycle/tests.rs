@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 const STOP: StopOrder = StopOrder { signal: 15, grace_seconds: Some(10) };
 
@@ -44,6 +45,7 @@ impl Run {
         Run::after([
             Event::Begin,
             Event::Machine(Machine::Prepared),
+            Event::Machine(Machine::SlotTaken),
             Event::Machine(Machine::Launched),
             Event::Agent(Agent::Idle),
             Event::Agent(Agent::ProcessStarted),
@@ -55,6 +57,7 @@ impl Run {
             Action::TellEnded(verdict) => Some(verdict),
             Action::FindWhatIsLeft
             | Action::Prepare
+            | Action::Queue
             | Action::Launch
             | Action::Connect
             | Action::SetUp
@@ -87,8 +90,8 @@ fn an_ordinary_run_tells_start_and_exit() {
     run.on(Event::Chore(Chore::Told));
     run.on(Event::Chore(Chore::Cleaned));
     assert!(run.state.is_done());
-    assert!(run.actions.contains(&Action::TellStarted(Timestamp(1005))));
-    let expected = Verdict { kind: Kind::Exited, exit: exit(7), finished_at: Timestamp(1006) };
+    assert!(run.actions.contains(&Action::TellStarted(Timestamp(1006))));
+    let expected = Verdict { kind: Kind::Exited, exit: exit(7), finished_at: Timestamp(1007) };
     assert_eq!(run.told(), [&expected]);
 }
 
@@ -125,6 +128,7 @@ fn a_stop_during_setup_asks_the_process_as_soon_as_it_runs() {
     let mut run = Run::after([
         Event::Begin,
         Event::Machine(Machine::Prepared),
+        Event::Machine(Machine::SlotTaken),
         Event::Machine(Machine::Launched),
         Event::Agent(Agent::Idle),
         Event::Order(Order::Stop(STOP)),
@@ -141,6 +145,15 @@ fn a_stop_before_the_boot_is_over_starts_nothing() {
     let actions = run.on(Event::Machine(Machine::Prepared));
     let [Action::Record(verdict)] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!((verdict.kind, verdict.exit.code), (Kind::StartFailed, 143));
+}
+
+#[test]
+fn a_kill_while_others_boot_ends_the_run_at_once() {
+    let mut run = Run::after([Event::Begin, Event::Machine(Machine::Prepared)]);
+    assert_eq!(run.actions.last(), Some(&Action::Queue));
+    let actions = run.on(Event::Order(Order::Kill));
+    assert!(matches!(&actions[..], [Action::Record(_)]), "{actions:?}");
+    assert_eq!(run.on(Event::Machine(Machine::SlotTaken)), [], "its turn means nothing any more");
 }
 
 #[test]
@@ -206,6 +219,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         Event::Left(Left::Nothing { launched: false }),
         Event::Machine(Machine::Prepared),
         Event::Machine(Machine::PrepareFailed(exit(128))),
+        Event::Machine(Machine::SlotTaken),
         Event::Machine(Machine::Launched),
         Event::Machine(Machine::LaunchFailed(exit(128))),
         Event::Machine(Machine::Executing(true)),
@@ -268,6 +282,7 @@ impl World {
             } else {
                 Machine::PrepareFailed(exit(128))
             })),
+            Action::Queue => self.pending.push_back(Event::Machine(Machine::SlotTaken)),
             Action::Launch => {
                 assert!(!self.machine, "two machines of one run");
                 self.machine = lucky;
@@ -442,6 +457,7 @@ proptest! {
                     Action::Clean => events.push_back(Event::Chore(Chore::Cleaned)),
                     Action::FindWhatIsLeft
                     | Action::Prepare
+                    | Action::Queue
                     | Action::Launch
                     | Action::Connect
                     | Action::SetUp
