@@ -259,8 +259,8 @@ pub const CONTAINER_CREATE: &[Field] = &[
         Never("every container is a virtual machine; leave --runtime out", &[]),
     ),
     Field("HostConfig.Isolation", Never(WINDOWS, &[Text("default")])),
-    Field("HostConfig.MaskedPaths", NotYet("masked paths cannot be chosen yet", &[])),
-    Field("HostConfig.ReadonlyPaths", NotYet("read-only paths cannot be chosen yet", &[])),
+    Field("HostConfig.MaskedPaths", Weighed(weigh_system_paths)),
+    Field("HostConfig.ReadonlyPaths", Weighed(weigh_system_paths)),
     Field("NetworkingConfig", Honoured),
     Field("NetworkingConfig.EndpointsConfig", Weighed(weigh_networks)),
     Field("NetworkingConfig.EndpointsConfig{}.IPAMConfig", NotYet(NETWORKS, &[])),
@@ -313,6 +313,21 @@ fn weigh_network_mode(value: &Value) -> Result<(), Verdict> {
         )),
         mode if mode.starts_with("container:") => Err(Verdict::Never(SHARED_KERNEL)),
         _ => Err(Verdict::NotYet(NETWORKS)),
+    }
+}
+
+/// An empty list is no default here: `--security-opt systempaths=unconfined` sends it to have
+/// nothing masked.
+fn weigh_system_paths(value: &Value) -> Result<(), Verdict> {
+    match value {
+        Value::Null => Ok(()),
+        Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => Err(Verdict::NotYet(
+            "masked and read-only paths cannot be chosen yet; leave --security-opt systempaths out",
+        )),
     }
 }
 

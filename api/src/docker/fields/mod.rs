@@ -100,7 +100,8 @@ pub fn check_query(
         QUERIES.iter().find(|(name, _)| *name == endpoint).map_or(&[][..], |(_, rows)| *rows);
     for (name, text) in query {
         let Some(Field(path, rule)) = rows.iter().find(|row| row.0 == name) else { continue };
-        if keep(path, *rule, &Value::String(text.clone()))? {
+        let value = Value::String(text.clone());
+        if keep(path, *rule, &value, |defaults| is_default(&value, defaults))? {
             kept.entry(name).or_default().push(text);
         }
     }
@@ -129,7 +130,9 @@ impl Table {
                     let under =
                         if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                     let Some(Field(path, rule)) = self.row(&under) else { continue };
-                    if keep(path, rule, &member)? {
+                    if keep(path, rule, &member, |defaults| {
+                        self.says_nothing(path, &member, defaults)
+                    })? {
                         let name = path.rsplit('.').next().unwrap_or(path).to_owned();
                         kept.insert(name, self.check(path, member)?);
                     }
@@ -154,8 +157,27 @@ impl Table {
     }
 }
 
+impl Table {
+    /// As [`is_default`], and a structure of which no member is set. A map is another matter: a
+    /// key alone asks for something (`--tmpfs /x` is `{"/x": ""}`).
+    fn says_nothing(&self, path: &str, value: &Value, defaults: &[Default]) -> bool {
+        is_default(value, defaults)
+            || self.has_under(path, ".")
+                && value.as_object().is_some_and(|members| {
+                    members.iter().all(|(name, member)| {
+                        self.says_nothing(&format!("{path}.{name}"), member, defaults)
+                    })
+                })
+    }
+}
+
 /// Whether the field is to be honoured; a refused one with its default is left out.
-fn keep(path: &str, rule: Rule, value: &Value) -> Result<bool, Refused> {
+fn keep(
+    path: &str,
+    rule: Rule,
+    value: &Value,
+    says_nothing: impl Fn(&[Default]) -> bool,
+) -> Result<bool, Refused> {
     match rule {
         Rule::Honoured => Ok(true),
         Rule::Weighed(weigh) => match weigh(value) {
@@ -163,9 +185,7 @@ fn keep(path: &str, rule: Rule, value: &Value) -> Result<bool, Refused> {
             Err(Verdict::Never(reason)) => Err(Refused::never(path, reason)),
             Err(Verdict::NotYet(reason)) => Err(Refused::not_yet(path, reason)),
         },
-        Rule::Never(_, defaults) | Rule::NotYet(_, defaults) if is_default(value, defaults) => {
-            Ok(false)
-        }
+        Rule::Never(_, defaults) | Rule::NotYet(_, defaults) if says_nothing(defaults) => Ok(false),
         Rule::Never(reason, _) => Err(Refused::never(path, reason)),
         Rule::NotYet(reason, _) => Err(Refused::not_yet(path, reason)),
         Rule::Within => Ok(false),
@@ -180,7 +200,7 @@ fn is_default(value: &Value, defaults: &[Default]) -> bool {
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
-        Value::Object(members) => members.values().all(|member| is_default(member, defaults)),
+        Value::Object(members) => members.is_empty(),
     };
     empty
         || defaults.iter().any(|default| match default {

@@ -149,6 +149,32 @@ fn a_named_volume_is_not_there_yet_and_a_host_path_beside_it_is_refused_for_good
 }
 
 #[test]
+fn a_key_of_a_map_asks_for_something_whatever_its_value() {
+    for (option, value) in [
+        ("Tmpfs", json!({"/x": ""})),
+        ("Sysctls", json!({"net.ipv4.ip_forward": "0"})),
+        ("Annotations", json!({"a": ""})),
+        ("PortBindings", json!({"80/tcp": []})),
+        ("LogConfig", json!({"Type": "", "Config": {"max-size": ""}})),
+    ] {
+        let said = check(json!({"HostConfig": {option: value}}));
+        assert!(said.contains("not supported yet"), "{option}: {said}");
+        let nothing = check(json!({"HostConfig": {option: {}}}));
+        assert!(nothing.starts_with('{'), "{option}: {nothing}");
+    }
+    let endpoint = json!({"EndpointsConfig": {"default": {"IPAMConfig": {"IPv4Address": ""}}}});
+    assert!(check(json!({"NetworkingConfig": endpoint})).starts_with('{'));
+}
+
+#[test]
+fn no_paths_masked_is_a_wish_and_not_a_default() {
+    for option in ["MaskedPaths", "ReadonlyPaths"] {
+        assert!(check(json!({"HostConfig": {option: []}})).contains("not supported yet"));
+        assert!(check(json!({"HostConfig": {option: null}})).starts_with('{'));
+    }
+}
+
+#[test]
 fn names_are_matched_without_regard_to_case_as_the_engine_does() {
     assert!(check(json!({"hostconfig": {"privileged": true}})).contains("HostConfig.Privileged"));
     assert_eq!(check(json!({"image": "a"})), r#"{"Image":"a"}"#);
