@@ -5,10 +5,10 @@ use super::call::{Call, View};
 use super::error::DockerError;
 use super::translate::filter::Filters;
 use super::translate::image;
-use crate::streams::{Piece, StreamError, StreamReceiver, StreamSender};
+use crate::streams::{NodeStream, Piece, StreamError, StreamReceiver, StreamSender};
 use berth_model::command::{CommandBody, NewImage};
 use berth_model::stream::{LoadedImage, StreamRequest};
-use berth_model::{DatastoreId, Host, HostState};
+use berth_model::{DatastoreId, EndpointId, Host, HostState};
 use berth_scheduler::Fleet;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -17,7 +17,11 @@ use hyper::body::Incoming;
 use rand::seq::IteratorRandom as _;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// The client of a refused archive may send for so long.
+const HEAR_OUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn list(call: &Call) -> Result<Answer, DockerError> {
     let filters = Filters::parse(call.query.text("filters"), image::FILTERS)?;
@@ -40,13 +44,16 @@ pub(super) async fn inspect(call: &Call) -> Result<Answer, DockerError> {
 
 /// Streams the archive to a node that reaches the image store, and records each image that the
 /// node has made whole. Trouble before the first line is a status, after it an error in the body.
-pub(super) async fn load(call: Call) -> Result<Answer, DockerError> {
-    let view = call.view().await?;
-    let (host, datastore) = way_in(&view)?;
-    let stream = call.docker.streams.open(host, StreamRequest::LoadImages { datastore }).await?;
+pub(super) async fn load(mut call: Call) -> Result<Answer, DockerError> {
+    let (stream, endpoint, datastore) = match open(&call).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            hear_out(drain(call.request.body_mut())).await;
+            return Err(error);
+        }
+    };
     let (sender, receiver) = stream.split();
     let quiet = call.query.truth("quiet");
-    let endpoint = view.endpoint;
     let Call { docker, peer, version, query, name, request, traceparent } = call;
     let (head, body) = request.into_parts();
     let feeding = tokio::spawn(feed(sender, body));
@@ -55,7 +62,15 @@ pub(super) async fn load(call: Call) -> Result<Answer, DockerError> {
     drop((version, query, name, head));
     let feeding = Some(feeding);
     let mut load = Load { call, receiver, feeding, sent: None, quiet, recorded: 0 };
-    let first = load.next().await?;
+    let first = match load.next().await {
+        Ok(first) => first,
+        Err(error) => {
+            if let Some(feeding) = &mut load.feeding {
+                hear_out(feeding).await;
+            }
+            return Err(error);
+        }
+    };
     let (answer, lines) = answer::stream("application/json");
     tokio::spawn(async move {
         if send(&lines, &first).await {
@@ -63,6 +78,13 @@ pub(super) async fn load(call: Call) -> Result<Answer, DockerError> {
         }
     });
     Ok(answer)
+}
+
+async fn open(call: &Call) -> Result<(NodeStream, EndpointId, DatastoreId), DockerError> {
+    let view = call.view().await?;
+    let (host, datastore) = way_in(&view)?;
+    let stream = call.docker.streams.open(host, StreamRequest::LoadImages { datastore }).await?;
+    Ok((stream, view.endpoint, datastore))
 }
 
 /// Where images of an endpoint enter: its image store, else the datastore that most connected
@@ -94,19 +116,32 @@ async fn feed(mut sender: StreamSender, mut body: Incoming) -> Result<StreamSend
         let frame = frame.map_err(|error| {
             StreamError::Failed(format!("the archive was cut short on its way: {error}"))
         })?;
-        if let Ok(data) = frame.into_data() {
-            sender.data(&data).await?;
+        if let Ok(data) = frame.into_data()
+            && let Err(error) = sender.data(&data).await
+        {
+            drain(&mut body).await;
+            return Err(error);
         }
     }
     sender.eof().await?;
     Ok(sender)
 }
 
+async fn drain(body: &mut Incoming) {
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
+/// Lets the client send the rest of its archive: one that is cut off while it sends sees a broken
+/// pipe and not the answer that says why.
+async fn hear_out<T>(sending: impl Future<Output = T>) {
+    let _heard = tokio::time::timeout(HEAR_OUT, sending).await;
+}
+
 struct Committer {
     docker: std::sync::Arc<super::Docker>,
     peer: std::sync::Arc<super::peer::Peer>,
     traceparent: Option<String>,
-    endpoint: berth_model::EndpointId,
+    endpoint: EndpointId,
     datastore: DatastoreId,
 }
 
