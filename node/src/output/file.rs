@@ -76,7 +76,7 @@ impl LogFile {
         let length = file.metadata()?.len();
         let (mut records, _) = reader_at(&file, length.saturating_sub(STRETCH))?;
         let mut last = None;
-        while let Ok(Some(record)) = records.next() {
+        while let Ok(Some(record)) = records.last() {
             last = Some(record);
         }
         Ok(last)

@@ -21,6 +21,8 @@ pub struct Reader {
     position: u64,
     /// `None`: what is there now is all that is wanted.
     watch: Option<Watch>,
+    /// No byte will be added.
+    over: bool,
     finished: bool,
 }
 
@@ -58,6 +60,7 @@ impl Reader {
             records: RecordReader::starting_at(offset),
             position: offset,
             watch,
+            over: false,
             finished: false,
         }
     }
@@ -66,11 +69,13 @@ impl Reader {
     /// May be dropped while it waits, and called again.
     pub async fn next(&mut self) -> Option<Result<Piece, OutputError>> {
         while !self.finished {
-            match self.records.next() {
+            let next = if self.over { self.records.last() } else { self.records.next() };
+            match next {
                 Ok(Some(record)) => match piece(record) {
                     Some(piece) => return Some(Ok(piece)),
                     None => self.finished = true,
                 },
+                Ok(None) if self.over => self.finished = true,
                 Ok(None) => {
                     if let Err(source) = self.more().await {
                         self.finished = true;
@@ -93,11 +98,13 @@ impl Reader {
         if self.fill().await? {
             return Ok(());
         }
-        let Some(watch) = &mut self.watch else {
-            self.finished = true;
+        if self.watch.is_none() {
+            // What looks like damage while the run goes on may be a write about to be repeated.
+            self.over = self.run_is_over().await?;
+            self.finished = !self.over;
             return Ok(());
-        };
-        if let Some(file) = &self.file {
+        }
+        if let (Some(file), Some(watch)) = (&self.file, &mut self.watch) {
             watch.watch_file(&self.path);
             let removed = file.shape().await?.removed;
             // The end is written down after the last byte of output; so look once more behind it.
@@ -106,13 +113,13 @@ impl Reader {
                 return Ok(());
             }
             if over {
-                self.finished = true;
+                self.over = true;
                 return Ok(());
             }
         } else if self.run_is_over().await? {
             // It may have begun and ended between the two looks.
             if !self.fill().await? {
-                self.finished = true;
+                self.over = true;
             }
             return Ok(());
         }

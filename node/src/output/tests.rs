@@ -137,8 +137,28 @@ async fn what_a_guest_damaged_ends_with_an_error() {
     writer.append(b"not a record at all, not at all");
     let mut reader = Reader::open(directory.path(), Epoch(1), OutputFrom::Start).await.unwrap();
     assert_eq!(next(&mut reader).await.as_deref(), Some("one"));
+    // Until the run has ended it could be a write that a full disk tore.
+    writer.end();
     assert!(matches!(reader.next().await, Some(Err(OutputError::Damaged { .. }))));
     assert!(reader.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_write_that_a_full_disk_tore_and_that_was_repeated_is_read_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(directory.path(), 1);
+    let (one, two) =
+        (writer.record(Stream::Stdout, 1, "one"), writer.record(Stream::Stdout, 2, "two"));
+    let both = [one, two].concat();
+    writer.append(&both[..50]);
+    let mut reader = Reader::open(directory.path(), Epoch(1), OutputFrom::Start).await.unwrap();
+    let waiting = tokio::spawn(async move {
+        let read = (next(&mut reader).await, next(&mut reader).await);
+        (read, next(&mut reader).await)
+    });
+    writer.append(&both);
+    writer.say(Stream::Exit, 3, "status");
+    assert_eq!(waiting.await.unwrap(), ((Some("one".into()), Some("two".into())), None));
 }
 
 fn three_runs(directory: &Path) {

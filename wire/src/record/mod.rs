@@ -8,10 +8,15 @@
 //! rise by one over all streams of a log, so a hole shows.
 //!
 //! Promises: a [`RecordReader`] may start at any border of records; a torn tail (the VM died, or
-//! the file still grows) is not an error but simply not yet a record; whatever else is no record
-//! ends the log with an error that says where and why, for the guest is not trusted. It never
-//! panics and holds at most one record beside what was pushed last. Does not: resynchronise behind
+//! the file still grows) is not an error but simply not yet a record; a write that a full disk tore
+//! and that was repeated later costs no byte and doubles none; whatever else is no record ends the
+//! log with an error that says where and why, for the guest is not trusted. It never panics and
+//! holds a few records at most beside what was pushed last. Does not: resynchronise behind other
 //! damage, know what a payload means, or do IO.
+
+mod mend;
+
+use mend::{Mended, mend};
 
 pub const HEADER: usize = 32;
 /// Largest payload of one record, in bytes.
@@ -104,7 +109,7 @@ impl RecordEncoder {
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&self.next_sequence.to_le_bytes());
         out.extend_from_slice(&time_ns.to_le_bytes());
-        let checksum = checksum(&out[start + 4..], payload);
+        let checksum = checksum(&out[start + 4..], &[payload]);
         out.extend_from_slice(&checksum.to_le_bytes());
         out.extend_from_slice(payload);
         self.next_sequence += 1;
@@ -120,6 +125,8 @@ pub struct RecordReader {
     offset: u64,
     /// `None` before the first record of a reader that started in the middle.
     expected: Option<u64>,
+    /// What is wrong at `buffer[start]`, as long as it may turn out to be a repeated write.
+    suspect: Option<Damage>,
     failed: Option<RecordError>,
 }
 
@@ -127,7 +134,7 @@ impl RecordReader {
     /// Reads a log from `offset`, which is a border of records (0, or an earlier [`Self::offset`]).
     pub fn starting_at(offset: u64) -> RecordReader {
         let expected = (offset == 0).then_some(0);
-        RecordReader { buffer: Vec::new(), start: 0, offset, expected, failed: None }
+        RecordReader { buffer: Vec::new(), start: 0, offset, expected, suspect: None, failed: None }
     }
 
     /// Takes in the bytes that follow. After an error they are dropped.
@@ -139,12 +146,14 @@ impl RecordReader {
         }
     }
 
-    /// The next record; `None` when more bytes are needed. An error is for good.
+    /// The next record; `None` when more bytes are needed, be it to tell damage from a write that was
+    /// torn and repeated. An error is for good.
     #[expect(clippy::should_implement_trait, reason = "an iterator would end at None, this waits")]
     pub fn next(&mut self) -> Result<Option<Record>, RecordError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        self.suspect = None;
         self.read().map_err(|damage| {
             let error = RecordError { offset: self.offset, damage };
             self.failed = Some(error.clone());
@@ -164,46 +173,142 @@ impl RecordReader {
         self.buffer.len() - self.start
     }
 
+    /// As [`Self::next`], when no more bytes will come: `None` is the end, at most a torn tail, and
+    /// what could only have been told from damage by more bytes is damage.
+    pub fn last(&mut self) -> Result<Option<Record>, RecordError> {
+        let next = self.next()?;
+        if next.is_some() {
+            return Ok(next);
+        }
+        if let Some(damage) = self.suspect {
+            return Err(RecordError { offset: self.offset, damage });
+        }
+        // A length that was torn may promise more bytes than ever come.
+        let mended = self.expected.map(|expected| mend(&self.buffer[self.start..], expected));
+        if let Some(Mended::Behind(repeated)) = mended {
+            self.skip(repeated);
+            return self.next();
+        }
+        Ok(None)
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.start += bytes;
+        self.offset += bytes as u64;
+    }
+
     fn read(&mut self) -> Result<Option<Record>, Damage> {
         let bytes = &self.buffer[self.start..];
-        let known = bytes.len().min(MAGIC.len());
-        if bytes[..known] != MAGIC[..known] {
-            return Err(Damage::NoMagic);
-        }
-        let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
-        let length = u32_at(header, 8);
-        if length as usize > PAYLOAD_MAX {
-            return Err(Damage::TooLong(length));
-        }
-        let Some(payload) = bytes.get(HEADER..HEADER + length as usize) else { return Ok(None) };
-        if checksum(&header[4..28], payload) != u32_at(header, 28) {
-            return Err(Damage::Checksum);
-        }
-        let stream = Stream::from_code(header[4]).ok_or(Damage::UnknownStream(header[4]))?;
-        let sequence = u64_at(header, 12);
-        let expected = self.expected.unwrap_or(sequence);
-        if sequence != expected {
-            return Err(Damage::Sequence { expected, found: sequence });
-        }
-        let record = Record {
-            stream,
-            sequence,
-            time_ns: u64_at(header, 20),
-            payload: payload.to_vec(),
-            offset: self.offset,
+        let (damage, expected) = match (first(bytes, self.expected), self.expected) {
+            (Ok(None), _) => return Ok(None),
+            (Ok(Some(header)), _) => {
+                let payload = bytes[HEADER..header.whole()].to_vec();
+                return self.take(&header, payload, header.whole()).map(Some);
+            }
+            (Err(damage), Some(expected)) if damage.may_be_a_repeated_write() => (damage, expected),
+            (Err(damage), _) => return Err(damage),
         };
-        let whole = HEADER + payload.len();
-        self.start += whole;
-        self.offset += whole as u64;
+        match mend(bytes, expected) {
+            Mended::Behind(repeated) => {
+                self.skip(repeated);
+                self.read()
+            }
+            Mended::Within { at, repeated } => {
+                let header = Header::of(bytes).ok_or(damage)?;
+                let behind = at + repeated..header.whole() + repeated;
+                let payload = [&bytes[HEADER..at], &bytes[behind]].concat();
+                self.take(&header, payload, header.whole() + repeated).map(Some)
+            }
+            Mended::NotYet => {
+                self.suspect = Some(damage);
+                Ok(None)
+            }
+            Mended::Never => Err(damage),
+        }
+    }
+
+    /// A record that lies in the next `length` bytes.
+    fn take(&mut self, header: &Header, payload: Vec<u8>, length: usize) -> Result<Record, Damage> {
+        let code = header.bytes[4];
+        let stream = Stream::from_code(code).ok_or(Damage::UnknownStream(code))?;
+        let (sequence, time_ns) = (header.sequence, u64_at(&header.bytes, 20));
+        let record = Record { stream, sequence, time_ns, payload, offset: self.offset };
+        self.skip(length);
         self.expected = Some(sequence.wrapping_add(1));
-        Ok(Some(record))
+        Ok(record)
     }
 }
 
-fn checksum(header: &[u8], payload: &[u8]) -> u32 {
+/// The header of the record at the front of `bytes`, if all of that record is there.
+fn first(bytes: &[u8], expected: Option<u64>) -> Result<Option<Header>, Damage> {
+    let known = bytes.len().min(MAGIC.len());
+    if bytes[..known] != MAGIC[..known] {
+        return Err(Damage::NoMagic);
+    }
+    let Some(header) = Header::of(bytes) else {
+        let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
+        return Err(Damage::TooLong(u32_at(header, 8)));
+    };
+    let Some(payload) = bytes.get(HEADER..header.whole()) else { return Ok(None) };
+    if !header.fits(&[payload]) {
+        return Err(Damage::Checksum);
+    }
+    match expected {
+        Some(expected) if expected != header.sequence => {
+            Err(Damage::Sequence { expected, found: header.sequence })
+        }
+        Some(_) | None => Ok(Some(header)),
+    }
+}
+
+impl Damage {
+    /// What a full disk may do to a log, see `mend`.
+    fn may_be_a_repeated_write(self) -> bool {
+        match self {
+            Damage::NoMagic | Damage::TooLong(_) | Damage::Checksum => true,
+            Damage::Sequence { expected, found } => found < expected,
+            Damage::UnknownStream(_) => false,
+        }
+    }
+}
+
+/// What stands before a payload.
+#[derive(Clone, Copy)]
+struct Header {
+    bytes: [u8; HEADER],
+    length: usize,
+    sequence: u64,
+}
+
+impl Header {
+    /// `None` unless a whole one stands at the front, with a length that may be.
+    fn of(bytes: &[u8]) -> Option<Header> {
+        let bytes = *bytes.first_chunk::<HEADER>()?;
+        let length = u32_at(&bytes, 8) as usize;
+        (bytes.starts_with(&MAGIC) && length <= PAYLOAD_MAX).then(|| Header {
+            bytes,
+            length,
+            sequence: u64_at(&bytes, 12),
+        })
+    }
+
+    /// Bytes of the whole record.
+    fn whole(&self) -> usize {
+        HEADER + self.length
+    }
+
+    /// Whether these pieces are its payload.
+    fn fits(&self, payload: &[&[u8]]) -> bool {
+        checksum(&self.bytes[4..28], payload) == u32_at(&self.bytes, 28)
+    }
+}
+
+fn checksum(header: &[u8], payload: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(header);
-    hasher.update(payload);
+    for piece in payload {
+        hasher.update(piece);
+    }
     hasher.finalize()
 }
 
@@ -286,9 +391,12 @@ mod tests {
         let mut reader = RecordReader::starting_at(0);
         reader.push(&whole);
         assert!(reader.next().unwrap().is_some());
-        let error = reader.next().unwrap_err();
+        assert_eq!(reader.next().unwrap(), None, "it might be a repeated write");
+        let error = reader.last().unwrap_err();
         assert_eq!(error, RecordError { offset: 35, damage: Damage::NoMagic });
         assert_eq!(error.to_string(), "output log is damaged at byte 35: no record begins there");
+        reader.push(&vec![0; 1 << 20]);
+        assert_eq!(reader.next(), Err(error.clone()));
         reader.push(&log(&three()));
         assert_eq!(reader.next(), Err(error));
     }
@@ -311,7 +419,8 @@ mod tests {
         whole[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
         let mut reader = RecordReader::starting_at(0);
         reader.push(&whole[..HEADER]);
-        assert_eq!(reader.next().unwrap_err().damage, Damage::TooLong(u32::MAX));
+        assert_eq!(reader.next().unwrap(), None);
+        assert_eq!(reader.last().unwrap_err().damage, Damage::TooLong(u32::MAX));
     }
 
     #[test]
@@ -328,6 +437,64 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn writes_that_were_torn_and_repeated_cost_nothing_and_double_nothing(
+            payloads in prop::collection::vec(
+                (any::<u8>(), 1..4usize, 0..9000usize, 1..300usize), 1..30),
+            writes in prop::collection::vec((1..32_768usize, any::<prop::sample::Index>(), any::<bool>()), 1..20),
+            cut in 500..40_000usize,
+        ) {
+            let mut wanted: Vec<(Stream, Vec<u8>)> = payloads
+                .into_iter()
+                .map(|(byte, step, length, period)| {
+                    let byte = |at: usize| byte.wrapping_add(u8::try_from(at % period * step % 251).unwrap());
+                    (Stream::Stdout, (0..length).map(byte).collect())
+                })
+                .collect();
+            wanted.push((Stream::Exit, vec![7]));
+            let whole = log(&wanted);
+            let exit = whole.len() - HEADER - 1;
+            let borders: Vec<usize> = {
+                let mut reader = RecordReader::starting_at(0);
+                reader.push(&whole);
+                read_all(&mut reader).unwrap().iter().map(|record| record.offset as usize).collect()
+            };
+            let mut found = Vec::new();
+            let (mut at, mut torn_before) = (0, 0);
+            for (length, torn, tear) in writes.iter().cycle() {
+                // The agent writes the end by itself.
+                let end = (at + length).min(if at < exit { exit } else { whole.len() });
+                let torn = at + torn.index(end - at);
+                // See what `mend` does not do.
+                let record = borders.iter().rposition(|border| *border <= torn).unwrap();
+                let border = borders[record];
+                let hopeless = border < at && torn < border + HEADER
+                    || torn_before > 0 && borders[record.saturating_sub(1)] < torn_before;
+                if *tear && !hopeless && at < torn {
+                    torn_before = torn;
+                    found.extend_from_slice(&whole[at..torn]);
+                }
+                found.extend_from_slice(&whole[at..end]);
+                at = end;
+                if at == whole.len() {
+                    break;
+                }
+            }
+            let mut reader = RecordReader::starting_at(0);
+            let mut got = Vec::new();
+            for piece in found.chunks(cut) {
+                reader.push(piece);
+                got.extend(read_all(&mut reader).unwrap());
+            }
+            while let Some(record) = reader.last().unwrap() {
+                got.push(record);
+            }
+            let got: Vec<(Stream, Vec<u8>)> =
+                got.into_iter().map(|record| (record.stream, record.payload)).collect();
+            prop_assert_eq!(got.len(), wanted.len());
+            prop_assert!(got == wanted);
+        }
+
         #[test]
         fn records_come_out_however_the_bytes_are_cut(
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 0..20),
