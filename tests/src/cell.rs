@@ -23,7 +23,13 @@ impl Cell {
     ///
     /// `port_base` must differ between tests that may run at once.
     pub fn up(name: &str, port_base: u16) -> Cell {
+        Cell::up_prepared(name, port_base, |_| ())
+    }
+
+    /// As `up`, after `prepare` has put into the state directory what is to be there beforehand.
+    pub fn up_prepared(name: &str, port_base: u16, prepare: impl FnOnce(&Path)) -> Cell {
         let state = tempfile::Builder::new().prefix("berth-").tempdir().expect("a state directory");
+        prepare(state.path());
         let mut cell = Cell { state, name: name.to_owned(), port_base, up: None };
         cell.start();
         cell

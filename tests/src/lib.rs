@@ -3,6 +3,9 @@
 
 pub mod cell;
 pub mod docker;
+pub mod exposition;
+pub mod leftovers;
+pub mod tmpfs;
 pub mod wait;
 
 /// A file or program that `cargo xtask test` names in the environment.

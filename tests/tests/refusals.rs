@@ -1,11 +1,12 @@
 //! What cannot be done is refused by name, with what to do instead, and leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use berth_tests::cell::Cell;
 use berth_tests::docker::{Docker, Outcome, finish};
-use berth_tests::from_environment;
+use berth_tests::{from_environment, leftovers};
 
 fn claim(what: &str) {
     eprintln!("-- {what}");
@@ -20,6 +21,7 @@ fn what_cannot_be_done_is_refused_by_name_and_leaves_nothing() {
     claim("an unknown image");
     let outcome = docker.run(&["run", "--rm", "nope", "true"]);
     refused(&outcome, &["nope:latest", "docker load"]);
+    nothing_was_made(&docker);
 
     claim("a broken archive");
     let whole = std::fs::read(&archive).expect("the busybox archive");
@@ -33,8 +35,9 @@ fn what_cannot_be_done_is_refused_by_name_and_leaves_nothing() {
     docker_refuses_options(&docker);
 
     claim("a cluster too full says which filter refused how many hosts");
-    let outcome = docker.run(&["run", "--rm", "-m", "900g", "busybox", "true"]);
+    let outcome = docker.run(&["run", "-m", "900g", "busybox", "true"]);
     refused(&outcome, &["0 of 3 hosts fit", "3 refused by capacity", "less memory"]);
+    nothing_was_made(&docker);
 
     claim("a name taken says by whom");
     let id = docker.ok(&["create", "--name", "taken", "busybox", "true"]);
@@ -44,17 +47,16 @@ fn what_cannot_be_done_is_refused_by_name_and_leaves_nothing() {
 
     claim("a hypervisor that dies ends its container with an error");
     docker.ok(&["run", "-d", "--name", "doomed", "-m", "64m", "busybox", "sleep", "3600"]);
-    let hypervisors = cell.hypervisors();
-    assert_eq!(hypervisors.len(), 1, "{hypervisors:?}");
-    for pid in &hypervisors {
-        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
-        assert!(killed.expect("`kill` is on PATH").success());
-    }
-    let waited = docker.run(&["wait", "doomed"]);
-    assert!(waited.stdout.contains("255") || waited.stderr.contains("255"), "{waited:?}");
+    signal(&cell.hypervisors(), "KILL");
+    assert_eq!(docker.ok(&["wait", "doomed"]), "255");
     let error = docker.ok(&["inspect", "-f", "{{.State.Status}} {{.State.Error}}", "doomed"]);
     assert!(error.starts_with("exited ") && error.len() > "exited ".len(), "{error}");
     docker.ok(&["rm", "doomed"]);
+
+    claim("a hypervisor that hangs with its guest's agent does not hinder the end");
+    docker.ok(&["run", "-d", "--name", "hung", "-m", "64m", "busybox", "sleep", "3600"]);
+    signal(&cell.hypervisors(), "STOP");
+    docker.ok(&["rm", "-f", "hung"]);
 
     claim("ports taken and a missing kernel, before anything is started");
     let elsewhere = tempfile::tempdir().expect("a directory");
@@ -63,13 +65,15 @@ fn what_cannot_be_done_is_refused_by_name_and_leaves_nothing() {
     let outcome = up(elsewhere.path(), "rf3", 17580, text(elsewhere.path()));
     refused(&outcome, &["vmlinuz", "cargo xtask"]);
 
+    assert!(!elsewhere.path().join("state").exists(), "a state directory is left");
+
     claim("nothing is left");
-    assert_eq!(docker.ok(&["ps", "-aq"]), "");
-    assert!(cell.hypervisors().is_empty());
-    berth_tests::wait::until(std::time::Duration::from_secs(30), "directories are gone", || {
-        let left = cell.output_bytes();
-        if left == 0 { Ok(()) } else { Err(format!("{left} bytes of output")) }
+    nothing_was_made(&docker);
+    berth_tests::wait::until(std::time::Duration::from_secs(30), "hypervisors are gone", || {
+        let left = cell.hypervisors();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
+    leftovers::await_none(&cell);
 }
 
 fn docker_refuses_options(docker: &Docker) {
@@ -90,6 +94,19 @@ fn docker_refuses_options(docker: &Docker) {
         run.extend_from_slice(options);
         run.extend(["busybox", "true"]);
         refused(&docker.run(&run), words);
+        nothing_was_made(docker);
+    }
+}
+
+fn nothing_was_made(docker: &Docker) {
+    assert_eq!(docker.ok(&["ps", "-aq"]), "");
+}
+
+fn signal(pids: &BTreeSet<u32>, signal: &str) {
+    assert_eq!(pids.len(), 1, "{pids:?}");
+    for pid in pids {
+        let sent = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
+        assert!(sent.expect("`kill` is on PATH").success());
     }
 }
 
