@@ -23,7 +23,7 @@ pub fn memory_class(limit: Bytes) -> Bytes {
             return Bytes::mib(class);
         }
     }
-    Bytes::gib(need.0.div_ceil(1 << 30))
+    need.0.checked_next_multiple_of(1 << 30).map_or(Bytes(u64::MAX), Bytes)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,5 +68,11 @@ mod tests {
         assert_eq!(memory_class(Bytes::mib(512)), Bytes::gib(1));
         assert_eq!(memory_class(Bytes::gib(3)), Bytes::gib(4));
         assert_eq!(memory_class(Bytes::gib(4)), Bytes::gib(5));
+    }
+
+    #[test]
+    fn what_no_host_can_have_is_not_a_small_class() {
+        assert_eq!(memory_class(Bytes(u64::MAX)), Bytes(u64::MAX));
+        assert_eq!(memory_class(Bytes(i64::MAX as u64)), Bytes((1 << 63) + (1 << 57) + (1 << 30)));
     }
 }

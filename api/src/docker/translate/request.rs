@@ -86,8 +86,6 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// Docker's least memory of a container.
-const MEMORY_MIN: u64 = 6 << 20;
 const CPU_PERIOD_DEFAULT: u64 = 100_000;
 
 impl CreateRequest {
@@ -167,13 +165,7 @@ impl HostConfig {
     fn memory(&self) -> Result<Option<Bytes>, Invalid> {
         match self.memory.unwrap_or(0) {
             0 => Ok(None),
-            memory => {
-                let memory = bytes("Memory", memory)?;
-                if memory.0 < MEMORY_MIN {
-                    return Err(Invalid::bad("Minimum memory limit allowed is 6MB"));
-                }
-                Ok(Some(memory))
-            }
+            memory => bytes("Memory", memory).map(Some),
         }
     }
 
@@ -346,7 +338,7 @@ mod tests {
         assert!(host("ExtraHosts", json!(["a"])).is_err());
         let gateway = host("ExtraHosts", json!(["a:host-gateway"]));
         assert!(matches!(gateway, Err(Invalid::NotYet(_))));
-        assert!(host("Memory", json!(1000)).is_err());
+        assert!(host("Memory", json!(-1)).is_err());
         assert!(host("ShmSize", json!(-1)).is_err());
         assert!(host("Binds", json!("x")).is_err());
     }

@@ -93,6 +93,7 @@ pub fn merge(
         )));
     }
     check_texts(&wanted)?;
+    check_sizes(&wanted)?;
     let volumes = union(&config.volumes, &wanted.volumes);
     let stop_signal = match (wanted.stop_signal, config.stop_signal.as_deref()) {
         (Some(signal), _) => signal,
@@ -138,6 +139,22 @@ pub fn merge(
         docker_request: body,
     };
     Ok(Merged { spec, warnings })
+}
+
+/// Docker's least memory of a container.
+const MEMORY_MIN: Bytes = Bytes::mib(6);
+/// Less holds no file system with a journal.
+const DISK_MIN: Bytes = Bytes::mib(16);
+
+/// Refuses what could be placed but never run.
+fn check_sizes(wanted: &Wanted) -> Result<(), Invalid> {
+    if wanted.memory.is_some_and(|memory| memory < MEMORY_MIN) {
+        return Err(Invalid::bad("Minimum memory limit allowed is 6MB"));
+    }
+    if wanted.disk.is_some_and(|size| size.0 < DISK_MIN) {
+        return Err(Invalid::bad("the smallest disk of a container VM is 16 MiB; ask for more"));
+    }
+    Ok(())
 }
 
 /// Entrypoint and command. An entrypoint of the client's own takes the image's command away with
@@ -359,6 +376,19 @@ pub mod tests {
         assert!(text.starts_with("invalid environment variable"), "{text}");
         let text = refused(Wanted { hostname: "a b".into(), ..Wanted::default() });
         assert!(text.starts_with("invalid hostname"), "{text}");
+    }
+
+    #[test]
+    fn sizes_that_could_not_run_are_refused_here() {
+        let command = || ImageConfig { command: words("c"), ..ImageConfig::default() };
+        let memory = |bytes| Wanted { memory: Some(bytes), ..Wanted::default() };
+        let disk = |bytes| Wanted { disk: Some(DiskSize(bytes)), ..Wanted::default() };
+        for small in [memory(Bytes(1)), memory(Bytes::mib(5)), disk(Bytes::kib(1))] {
+            assert!(merged(small, command()).is_err());
+        }
+        for enough in [memory(Bytes::mib(6)), disk(Bytes::mib(16))] {
+            assert!(merged(enough, command()).is_ok());
+        }
     }
 
     #[test]
