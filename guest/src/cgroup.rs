@@ -5,6 +5,7 @@ use crate::trouble::{Trouble, While as _};
 use berth_model::guest::GuestSpec;
 use berth_model::stream::Sample;
 use berth_model::units::Bytes;
+use rustix::process::Pid;
 use std::fs;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -38,6 +39,30 @@ pub fn join() -> Result<(), Trouble> {
 pub fn oom_killed() -> bool {
     let events = read("memory.events");
     field(&events, "oom_kill").is_some_and(|count| count > 0)
+}
+
+/// Whether next to nothing of the container's memory could be freed: its processes hold the rest.
+pub fn memory_spent() -> bool {
+    spent(&read("memory.stat"), number(&read("memory.max")))
+}
+
+/// Less than a thirty-second part of the limit is in files and other caches. There is no swap.
+fn spent(stat: &str, limit: u64) -> bool {
+    let caches = ["inactive_file", "active_file", "slab_reclaimable"];
+    let freeable = caches.iter().filter_map(|name| field(stat, name)).fold(0, u64::saturating_add);
+    freeable < limit / 32
+}
+
+/// The process of the container that holds most memory, as the kernel's own killer would choose.
+pub fn largest_process() -> Option<Pid> {
+    let resident = |pid: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+        text.split_whitespace().nth(1).map_or(0, number)
+    };
+    let pids = read("cgroup.procs");
+    let largest =
+        pids.lines().filter_map(|line| line.parse().ok()).max_by_key(|pid| resident(*pid));
+    largest.and_then(Pid::from_raw)
 }
 
 /// What the container uses now. What cannot be read counts as zero.
@@ -192,6 +217,16 @@ mod tests {
             assert!(!allows(block, read, 254, minor) && !allows(block, read, 136, minor));
             assert!(!allows(character, read, 243, minor) && !allows(character, all, 243, minor));
         }
+    }
+
+    #[test]
+    fn memory_is_spent_when_files_hold_next_to_none_of_it() {
+        let stat = |file: u64| {
+            format!("anon 33173504\nfile {file}\ninactive_file {file}\nactive_file 4096\n")
+        };
+        assert!(spent(&stat(49_152), 32 << 20));
+        assert!(!spent(&stat(8 << 20), 32 << 20));
+        assert!(!spent("", 0), "without a limit");
     }
 
     #[test]

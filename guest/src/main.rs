@@ -27,6 +27,7 @@ mod power;
 mod program;
 mod root;
 mod source;
+mod stall;
 mod stdin;
 mod trouble;
 

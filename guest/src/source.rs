@@ -19,10 +19,11 @@ pub enum Token {
     Stdout,
     Stderr,
     Stdin,
+    MemoryStall,
 }
 
 impl Token {
-    pub const ALL: [Token; 7] = [
+    pub const ALL: [Token; 8] = [
         Token::Signals,
         Token::Agent,
         Token::Log,
@@ -30,6 +31,7 @@ impl Token {
         Token::Stdout,
         Token::Stderr,
         Token::Stdin,
+        Token::MemoryStall,
     ];
 
     fn number(self) -> u64 {
@@ -128,6 +130,13 @@ pub struct Poller(OwnedFd);
 impl Poller {
     pub fn new() -> Result<Poller, Trouble> {
         epoll::create(epoll::CreateFlags::CLOEXEC).map(Poller).during(|| "create an epoll")
+    }
+
+    /// Watches a descriptor that only ever gives notice: nothing is read from or written to it.
+    pub fn add_notice(&self, token: Token, fd: &OwnedFd) -> Result<(), Trouble> {
+        let flags = EventFlags::PRI | EventFlags::ET;
+        epoll::add(&self.0, fd, EventData::new_u64(token.number()), flags)
+            .during(|| format!("watch {token:?}"))
     }
 
     /// Tokens of what became ready, after at most `timeout_ns`; `None` waits for ever.

@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::power::say;
 use crate::root::Root;
 use crate::source::{Source, Token};
+use crate::stall::StallWatch;
 use crate::trouble::{Trouble, While as _};
 use crate::{cgroup, clock, devices, host_files, network};
 use berth_model::guest::{
@@ -52,6 +53,13 @@ impl Agent {
     fn surround(&mut self, spec: &GuestSpec) -> Result<Container, Trouble> {
         host_files::write(spec)?;
         cgroup::make(spec)?;
+        if spec.memory_limit.is_some() {
+            match StallWatch::set(&self.poller) {
+                Ok(stalls) => self.stalls = Some(stalls),
+                // The kernel's own killer is still there.
+                Err(trouble) => say(&trouble.text()),
+            }
+        }
         self.interface = network::set_up(spec.network.as_ref(), &mut self.uevents)?;
         Container::start(spec, &self.poller)
     }
@@ -140,7 +148,9 @@ impl Agent {
         // Its last words come first: a process may have started and ended at once.
         self.woken(Token::Status);
         while self.hear_container()? {}
-        let exit = Ended { cause, oom_killed: cgroup::oom_killed(), time_ns: clock::wall_ns() };
+        let starved = self.stalls.take().is_some_and(|stalls| stalls.killed);
+        let oom_killed = starved || cgroup::oom_killed();
+        let exit = Ended { cause, oom_killed, time_ns: clock::wall_ns() };
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Running { mut container, root } => {
                 container.stdin = None;

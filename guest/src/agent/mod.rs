@@ -20,6 +20,7 @@ use crate::output::Output;
 use crate::power::say;
 use crate::root::Root;
 use crate::source::{Poller, Source, Token};
+use crate::stall::StallWatch;
 use crate::stdin::Stdin;
 use crate::trouble::Trouble;
 use berth_model::guest::{
@@ -48,6 +49,8 @@ pub struct Agent {
     output: Output,
     stdin: Stdin,
     interface: Option<String>,
+    /// Of a container with a memory limit.
+    stalls: Option<StallWatch>,
     /// When to cut the power though something is not finished.
     power_off_by: Option<u64>,
     buffer: Vec<u8>,
@@ -99,6 +102,7 @@ pub fn run(machine: Machine) -> Result<&'static str, Trouble> {
         output: Output::new(0),
         stdin: Stdin::new(),
         interface: None,
+        stalls: None,
         power_off_by: None,
         buffer: vec![0; 64 << 10],
     };
@@ -125,6 +129,11 @@ impl Agent {
             Token::Log => {
                 if let Some(log) = &mut self.log {
                     log.woken();
+                }
+            }
+            Token::MemoryStall => {
+                if let Some(stalls) = &mut self.stalls {
+                    stalls.woken(clock::uptime_ns());
                 }
             }
             Token::Status | Token::Stdout | Token::Stderr | Token::Stdin => {

@@ -129,7 +129,7 @@ impl Container {
             Token::Stdout => &mut self.stdout,
             Token::Stderr => &mut self.stderr,
             Token::Stdin => &mut self.stdin,
-            Token::Signals | Token::Agent | Token::Log => return,
+            Token::Signals | Token::Agent | Token::Log | Token::MemoryStall => return,
         };
         if let Some(source) = source {
             source.woken();
