@@ -10,7 +10,7 @@ use berth_client::view::{
 use berth_client::{Client, ListQuery};
 
 /// Say where a container VM would be placed, or which filter refuses which host and what smaller
-/// wish would fit. Nothing is created.
+/// wish would fit. Nothing is created. Ends non-zero if a wish fits nowhere.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// An existing container VM (id or name): why it is where it is, or waits.
@@ -89,7 +89,11 @@ pub async fn run(arguments: Arguments) -> Result<()> {
                 None => any_image(&client).await?,
             };
             let request = arguments.demand.request(image);
-            wish(&client.explain(&request).await?, format)
+            let placement = client.explain(&request).await?;
+            wish(&placement, format)?;
+            // A script must be able to tell by the exit code.
+            anyhow::ensure!(placement.place.is_some(), "no host will take it, as said above");
+            Ok(())
         }
     }
 }
