@@ -25,6 +25,8 @@ pub enum ServeError {
     },
     #[error("TLS was refused")]
     Tls(#[source] berth_wire::link::LinkError),
+    #[error("the API's table contradicts itself: {0}")]
+    Table(String),
     #[error("the HTTP server failed")]
     Server(#[source] std::io::Error),
 }

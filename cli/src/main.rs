@@ -44,6 +44,39 @@ enum Verb {
     Start(verbs::change::StartArguments),
     Stop(verbs::change::StopArguments),
     Delete(verbs::change::DeleteArguments),
+    Place(Box<verbs::place::Arguments>),
+    Release(verbs::place::ReleaseArguments),
+    Extend(verbs::place::ExtendArguments),
+    Rule {
+        #[command(subcommand)]
+        verb: verbs::rule::Verb,
+    },
+    Policy {
+        #[command(subcommand)]
+        verb: verbs::policy::Verb,
+    },
+    Capacity(Box<verbs::ask::CapacityArguments>),
+    WhatIf {
+        #[command(subcommand)]
+        question: verbs::ask::WhatIf,
+    },
+    Events(verbs::events::Arguments),
+    Maintenance(verbs::operate::MaintenanceArguments),
+    /// Change hosts; `berth get hosts` shows them.
+    Host {
+        #[command(subcommand)]
+        verb: verbs::operate::HostVerb,
+    },
+    /// Change clusters; `berth get clusters` shows them.
+    Cluster {
+        #[command(subcommand)]
+        verb: verbs::operate::ClusterVerb,
+    },
+    /// Change endpoints and their quotas; `berth get endpoints` shows them.
+    Endpoint {
+        #[command(subcommand)]
+        verb: verbs::operate::EndpointVerb,
+    },
     /// Check or show configuration files.
     Config {
         #[command(subcommand)]
@@ -119,6 +152,24 @@ fn run(arguments: Arguments) -> Result<()> {
         Verb::Start(arguments) => verb(start_logging("warn"), verbs::change::start(arguments)),
         Verb::Stop(arguments) => verb(start_logging("warn"), verbs::change::stop(arguments)),
         Verb::Delete(arguments) => verb(start_logging("warn"), verbs::change::delete(arguments)),
+        Verb::Place(arguments) => verb(start_logging("warn"), verbs::place::run(*arguments)),
+        Verb::Release(arguments) => verb(start_logging("warn"), verbs::place::release(arguments)),
+        Verb::Extend(arguments) => verb(start_logging("warn"), verbs::place::extend(arguments)),
+        Verb::Rule { verb: rule } => verb(start_logging("warn"), verbs::rule::run(rule)),
+        Verb::Policy { verb: policy } => verb(start_logging("warn"), verbs::policy::run(policy)),
+        Verb::Capacity(arguments) => verb(start_logging("warn"), verbs::ask::capacity(*arguments)),
+        Verb::WhatIf { question } => verb(start_logging("warn"), verbs::ask::what_if(question)),
+        Verb::Events(arguments) => verb(start_logging("warn"), verbs::events::run(arguments)),
+        Verb::Maintenance(arguments) => {
+            verb(start_logging("warn"), verbs::operate::maintenance(arguments))
+        }
+        Verb::Host { verb: host } => verb(start_logging("warn"), verbs::operate::host(host)),
+        Verb::Cluster { verb: cluster } => {
+            verb(start_logging("warn"), verbs::operate::cluster(cluster))
+        }
+        Verb::Endpoint { verb: endpoint } => {
+            verb(start_logging("warn"), verbs::operate::endpoint(endpoint))
+        }
         Verb::Config { verb: ConfigVerb::Check { role, file, set } } => {
             role.check(&file, &set)?;
             verbs::output::line(&format!("{} is a valid {role} configuration", file.display()))

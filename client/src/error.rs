@@ -24,6 +24,8 @@ pub enum ClientError {
     Answer(#[source] reqwest::Error),
     #[error("the answer is not what this client understands; are the versions the same?")]
     Content(#[source] serde_json::Error),
+    #[error("the stream of events ended; open it again")]
+    StreamEnded,
     /// The API says no, and why.
     #[error("{}", .0.detail)]
     Problem(Box<ProblemView>),
@@ -44,6 +46,7 @@ impl ClientError {
             | ClientError::Unreachable { .. }
             | ClientError::Answer(_)
             | ClientError::Content(_)
+            | ClientError::StreamEnded
             | ClientError::Status { .. } => None,
         }
     }

@@ -5,15 +5,22 @@
 //! Trouble that the API tells comes back as its problem document, with the explanation of a
 //! refused placement.
 //!
+//! [`Client::follow`] streams what changes, over replicas and without a gap.
+//!
 //! Does not: retry what a scheduler answered, nor keep what it read.
 
 mod calls;
 mod error;
+mod events;
+mod options;
+mod placing;
 
 pub use berth_model::view;
-pub use calls::{ListQuery, WriteOptions};
 pub use error::ClientError;
+pub use events::EventsQuery;
+pub use options::{ListQuery, WriteOptions};
 
+use berth_model::IdempotencyKey;
 use berth_wire::tls::{Role, Tls};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
@@ -101,10 +108,16 @@ impl Client {
         options: &WriteOptions,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let key = options.key.unwrap_or_else(calls::fresh_key).to_string();
+        let fresh = || IdempotencyKey::random(&mut rand::rng());
+        let key = options.key.unwrap_or_else(fresh).to_string();
+        let if_match = options.if_match.as_ref().map(|held| format!("\"{}\"", held.0));
         let response = self
             .send(method, path, |request| {
                 let request = request.query(&options.query()).header("idempotency-key", &key);
+                let request = match &if_match {
+                    Some(held) => request.header("if-match", held),
+                    None => request,
+                };
                 match body {
                     Some(body) => request.json(body),
                     None => request,
@@ -112,6 +125,21 @@ impl Client {
             })
             .await?;
         read(response).await
+    }
+}
+
+impl Client {
+    /// A question with a body: nothing changes.
+    async fn ask<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        read(self.send(Method::POST, path, |request| request.json(body)).await?).await
+    }
+
+    async fn delete(&self, path: &str, options: &WriteOptions) -> Result<(), ClientError> {
+        self.write(Method::DELETE, path, options, None::<&()>).await
     }
 }
 
@@ -140,10 +168,12 @@ async fn refuse_problems(response: Response) -> Result<Response, ClientError> {
 }
 
 async fn read<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
+    let status = response.status();
+    let bytes = response.bytes().await.map_err(ClientError::Answer)?;
     // An answer without content reads as null, so that `()` can be asked for.
-    if response.status() == StatusCode::NO_CONTENT {
+    let empty = status == StatusCode::ACCEPTED && bytes.is_empty();
+    if empty || status == StatusCode::NO_CONTENT {
         return serde_json::from_str("null").map_err(ClientError::Content);
     }
-    let bytes = response.bytes().await.map_err(ClientError::Answer)?;
     serde_json::from_slice(&bytes).map_err(ClientError::Content)
 }

@@ -37,6 +37,9 @@ pub struct NodeMetrics {
     datastore_capacity: IntGaugeVec,
     datastore_free: IntGaugeVec,
     mailbox: IntGaugeVec,
+    pub vms_bound: IntGauge,
+    pub vms_grouped: IntGauge,
+    pub shares: IntGauge,
     lease_kept: IntGaugeVec,
     pub keeper_connected: IntGauge,
     pub switch_connected: IntGauge,
@@ -157,6 +160,21 @@ impl NodeMetrics {
                 "berth_node_mailbox_messages",
                 "Messages that wait in an actor's mailbox.",
                 &["actor"],
+            )?,
+            vms_bound: gauge(
+                registry,
+                "berth_node_vms_bound",
+                "Container VMs that are bound to NUMA nodes.",
+            )?,
+            vms_grouped: gauge(
+                registry,
+                "berth_node_vms_grouped",
+                "Container VMs whose hypervisor has a control group of its own.",
+            )?,
+            shares: gauge(
+                registry,
+                "berth_node_shares",
+                "1 if container VMs are weighed against each other on this host.",
             )?,
             lease_kept: gauges(
                 registry,

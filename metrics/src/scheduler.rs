@@ -32,18 +32,35 @@ pub struct SchedulerMetrics {
     pub hosts_silenced: IntCounter,
     pub apply_seconds: Histogram,
     pub plan_seconds: Histogram,
+    sync_seconds: Histogram,
+    conflicts: IntCounterVec,
+    placement_decisions: IntCounter,
+    placement_outcomes: IntCounterVec,
+    placement_requests: IntCounterVec,
+    placement_seconds: Histogram,
+    placement_turn_seconds: Histogram,
+    placement_queue: IntGauge,
+    placement_commands: IntGauge,
     mailbox: IntGaugeVec,
     mailbox_dropped: IntCounterVec,
 }
 
 /// Values of the label `outcome` of placements.
-const PLACEMENTS: [&str; 4] = ["datastore", "host", "nowhere", "rejected"];
+const PLACEMENTS: [&str; 5] = ["datastore", "host", "displace", "nowhere", "rejected"];
 /// Values of the label `filter` of refusals.
-const FILTERS: [&str; 5] = ["availability", "rules", "capacity", "datastores", "networks"];
+const FILTERS: [&str; 7] =
+    ["availability", "rules", "capacity", "datastores", "networks", "quota", "admission"];
 /// Values of the label `step`.
 const STEPS: [&str; 2] = ["datastore", "host"];
 /// Values of the label `origin`.
-const ORIGINS: [&str; 4] = ["client", "planner", "dispatcher", "bootstrap"];
+const ORIGINS: [&str; 5] = ["client", "planner", "placer", "dispatcher", "bootstrap"];
+/// Values of the label `planner`: what it decides about.
+const PLANNERS: [&str; 2] = ["container_vms", "placements"];
+/// Values of the label `outcome` of decisions on placement requests.
+const PLACEMENT_OUTCOMES: [&str; 3] = ["held", "told", "refused"];
+/// Values of the label `outcome` of placement requests.
+const PLACEMENT_REQUESTS: [&str; 7] =
+    ["answered", "rejected", "full", "no_leader", "unknown", "too_large", "stopped"];
 /// Values of the label `outcome` of submits.
 const SUBMITS: [&str; 7] =
     ["accepted", "rejected", "full", "no_leader", "unknown", "stopped", "too_large"];
@@ -174,6 +191,62 @@ impl SchedulerMetrics {
                 "Time to make one plan.",
                 prometheus::exponential_buckets(0.000_01, 4.0, 10)?,
             )?,
+            sync_seconds: histogram(
+                registry,
+                "berth_scheduler_mirror_sync_seconds",
+                "Time to bring a planner's mirror up to the newest fleet, in seconds.",
+                prometheus::exponential_buckets(0.000_001, 4.0, 12)?,
+            )?,
+            conflicts: counters(
+                registry,
+                "berth_scheduler_plan_conflicts_total",
+                "Decisions that apply rejected because something else was quicker, by what they \
+                 were about. Each is decided again.",
+                "planner",
+                &PLANNERS,
+            )?,
+            placement_decisions: counter(
+                registry,
+                "berth_scheduler_placement_decisions_total",
+                "Decisions on items of placement requests here, those made again too.",
+            )?,
+            placement_outcomes: counters(
+                registry,
+                "berth_scheduler_placement_items_total",
+                "Items of placement requests that were decided here for good, by outcome: held, \
+                 told in a dry run, or refused.",
+                "outcome",
+                &PLACEMENT_OUTCOMES,
+            )?,
+            placement_requests: counters(
+                registry,
+                "berth_scheduler_placement_requests_total",
+                "Placement requests through this replica, by outcome.",
+                "outcome",
+                &PLACEMENT_REQUESTS,
+            )?,
+            placement_seconds: histogram(
+                registry,
+                "berth_scheduler_placement_request_seconds",
+                "From a placement request to its answer, in seconds.",
+                prometheus::exponential_buckets(0.000_25, 2.0, 16)?,
+            )?,
+            placement_turn_seconds: histogram(
+                registry,
+                "berth_scheduler_placement_turn_seconds",
+                "Time to decide once for all placement requests that are there, in seconds.",
+                prometheus::exponential_buckets(0.000_01, 4.0, 10)?,
+            )?,
+            placement_queue: gauge(
+                registry,
+                "berth_scheduler_placement_queue_items",
+                "Items of placement requests that wait for a decision here.",
+            )?,
+            placement_commands: gauge(
+                registry,
+                "berth_scheduler_placement_commands",
+                "Commands with decisions on placement requests that are under way from here.",
+            )?,
             mailbox: gauges(
                 registry,
                 "berth_actor_mailbox_messages",
@@ -192,7 +265,7 @@ impl SchedulerMetrics {
         Ok(metrics)
     }
 
-    /// `outcome` is `datastore`, `host`, `nowhere` or `rejected`.
+    /// `outcome` is `datastore`, `host`, `displace`, `nowhere` or `rejected`.
     pub fn placed(&self, outcome: &str) {
         self.placements.with_label_values(&[outcome]).inc();
     }
@@ -207,7 +280,33 @@ impl SchedulerMetrics {
         self.decisions.with_label_values(&[step]).observe(seconds);
     }
 
-    /// `origin` is `client`, `planner`, `dispatcher` or `bootstrap`.
+    /// `planner` is `container_vms` or `placements`.
+    pub fn conflicts(&self, planner: &str, count: u64) {
+        if count > 0 {
+            self.conflicts.with_label_values(&[planner]).inc_by(count);
+        }
+    }
+
+    pub fn mirror_synced(&self, seconds: f64) {
+        self.sync_seconds.observe(seconds);
+    }
+
+    /// Handles for one desk of placement requests.
+    pub fn placer(&self) -> PlacerMetrics {
+        let outcome = |outcome| self.placement_outcomes.with_label_values(&[outcome]);
+        PlacerMetrics {
+            decisions: self.placement_decisions.clone(),
+            outcomes: PLACEMENT_OUTCOMES.map(outcome),
+            requests: self.placement_requests.clone(),
+            seconds: self.placement_seconds.clone(),
+            turn_seconds: self.placement_turn_seconds.clone(),
+            sync_seconds: self.sync_seconds.clone(),
+            queue: Part::of(&self.placement_queue),
+            commands: Part::of(&self.placement_commands),
+        }
+    }
+
+    /// `origin` is `client`, `planner`, `placer`, `dispatcher` or `bootstrap`.
     pub fn committed(&self, origin: &str, seconds: f64) {
         self.commits.with_label_values(&[origin]).observe(seconds);
     }
@@ -238,6 +337,88 @@ impl SchedulerMetrics {
     /// Messages that wait, and messages that were lost, of `dispatcher` or `node_session`.
     pub fn mailbox(&self, actor: &str) -> (IntGauge, IntCounter) {
         (self.mailbox.with_label_values(&[actor]), self.mailbox_dropped.with_label_values(&[actor]))
+    }
+}
+
+/// One desk's handles: nothing is looked up for a single item.
+#[derive(Debug)]
+pub struct PlacerMetrics {
+    decisions: IntCounter,
+    outcomes: [IntCounter; PLACEMENT_OUTCOMES.len()],
+    requests: IntCounterVec,
+    seconds: Histogram,
+    turn_seconds: Histogram,
+    sync_seconds: Histogram,
+    queue: Part,
+    commands: Part,
+}
+
+/// What items of placement requests came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlacementOutcomes {
+    pub held: u64,
+    pub told: u64,
+    pub refused: u64,
+}
+
+impl PlacerMetrics {
+    pub fn decided(&self, decisions: u64, outcomes: PlacementOutcomes) {
+        if decisions > 0 {
+            self.decisions.inc_by(decisions);
+        }
+        let PlacementOutcomes { held, told, refused } = outcomes;
+        for (counter, count) in self.outcomes.iter().zip([held, told, refused]) {
+            if count > 0 {
+                counter.inc_by(count);
+            }
+        }
+    }
+
+    /// `outcome` is `answered`, `rejected`, `full`, `no_leader`, `unknown`, `too_large` or
+    /// `stopped`.
+    pub fn answered(&self, outcome: &str, seconds: f64) {
+        self.requests.with_label_values(&[outcome]).inc();
+        self.seconds.observe(seconds);
+    }
+
+    pub fn turned(&self, sync_seconds: f64, turn_seconds: f64) {
+        self.sync_seconds.observe(sync_seconds);
+        self.turn_seconds.observe(turn_seconds);
+    }
+
+    pub fn set_queued(&mut self, items: usize) {
+        self.queue.set(items);
+    }
+
+    pub fn set_commands(&mut self, commands: usize) {
+        self.commands.set(commands);
+    }
+}
+
+/// One holder's part of a gauge that several share; gone with its holder.
+#[derive(Debug)]
+struct Part {
+    sum: IntGauge,
+    own: i64,
+}
+
+impl Part {
+    fn of(sum: &IntGauge) -> Self {
+        Self { sum: sum.clone(), own: 0 }
+    }
+
+    fn set(&mut self, value: usize) {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        if value != self.own {
+            self.sum.add(value - self.own);
+            self.own = value;
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -315,7 +496,7 @@ mod tests {
         SchedulerMetrics::register(&registry).unwrap();
         assert!(SchedulerMetrics::register(&registry).is_err());
         let families = registry.gather();
-        assert_eq!(families.len(), 21);
+        assert_eq!(families.len(), 30);
         for family in &families {
             let name = family.name();
             assert!(

@@ -4,6 +4,7 @@ use crate::container::{ContainerSpec, StopOrder};
 use crate::ids::{ContainerId, DatastoreId, Epoch, Generation};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Everything that one node should run or discard. What is not in it should not run there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,11 +35,13 @@ pub enum Want {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOrder {
     pub name: String,
-    pub spec: ContainerSpec,
+    pub spec: Arc<ContainerSpec>,
     /// A datastore that holds the image's base disk and that the host reaches.
     pub image_datastore: DatastoreId,
     /// The cluster's CPU model, as QEMU names it.
     pub cpu_model: String,
+    /// The operating system's numbers of the NUMA nodes that cpu and memory are bound to, evenly.
+    pub numa: Vec<u16>,
 }
 
 /// The step from one assignment to the next.

@@ -1,6 +1,6 @@
 //! What apply answers to whoever proposed a command.
 
-use crate::ids::{ClusterId, ContainerId, EndpointId, HostId, ImageId};
+use crate::ids::{ClusterId, ContainerId, EndpointId, HostId, ImageId, ReservationId, RuleId};
 use crate::rejection::Rejection;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,41 @@ pub enum Change {
     /// How many of the facts changed anything.
     Observed {
         changed: u32,
+    },
+    PolicySet {
+        cluster: ClusterId,
+    },
+    ClusterRemoved {
+        cluster: ClusterId,
+    },
+    HostRemoved {
+        host: HostId,
+    },
+    EndpointConfigured {
+        endpoint: EndpointId,
+    },
+    EndpointRemoved {
+        endpoint: EndpointId,
+    },
+    RuleCreated {
+        rule: RuleId,
+    },
+    RuleReplaced {
+        rule: RuleId,
+    },
+    RuleRemoved {
+        rule: RuleId,
+    },
+    /// Each item of a `Reserve`, in order: held, or why not.
+    Reserved {
+        items: Vec<Result<ReservationId, Rejection>>,
+    },
+    /// How many there were.
+    Released {
+        count: u32,
+    },
+    Extended {
+        reservation: ReservationId,
     },
 }
 

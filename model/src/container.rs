@@ -17,18 +17,20 @@
 
 use crate::demand::Demand;
 use crate::explanation::Explanation;
-use crate::ids::{ContainerId, DatastoreId, EndpointId, Epoch, HostId, ImageId};
+use crate::host::NumaNodes;
+use crate::ids::{ContainerId, DatastoreId, EndpointId, Epoch, HostId, ImageId, ReservationId};
 use crate::meta::Meta;
 use crate::units::{Bytes, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerVm {
     pub id: ContainerId,
     /// Without the slash that Docker puts before it. Unique in the endpoint.
     pub name: String,
-    pub spec: ContainerSpec,
+    pub spec: Arc<ContainerSpec>,
     pub state: VmState,
     /// The epoch of the latest start, `Epoch(0)` before the first.
     pub epoch: Epoch,
@@ -36,12 +38,23 @@ pub struct ContainerVm {
     pub datastore: Option<DatastoreId>,
     /// Where it last ran.
     pub last_host: Option<HostId>,
+    /// What its cpu and memory are bound to while it is on a host.
+    pub numa: NumaNodes,
+    /// The reservation that it is made on; given up when it is placed there.
+    pub reservation: Option<ReservationId>,
+    /// It runs, and is being ended for one of a higher priority; then it waits for a place again.
+    pub displaced: bool,
     pub meta: Meta,
 }
 
 impl ContainerVm {
     pub fn endpoint(&self) -> EndpointId {
         self.meta.endpoint
+    }
+
+    /// What rules select by: the object's labels, else the container's.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        if self.meta.labels.is_empty() { &self.spec.labels } else { &self.meta.labels }
     }
 }
 
@@ -189,7 +202,7 @@ pub struct ContainerSpec {
     pub docker_request: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
     /// No network device.

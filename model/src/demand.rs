@@ -3,6 +3,7 @@
 use crate::ids::{ClusterId, DatastoreId, HostId};
 use crate::units::{Bytes, MilliCpus, Resources};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Memory sizes of container VMs in MiB, ascending; beyond the last, whole multiples of 1 GiB.
 const CLASSES_MIB: [u64; 5] = [128, 256, 512, 1024, 2048];
@@ -26,34 +27,92 @@ pub fn memory_class(limit: Bytes) -> Bytes {
     need.0.checked_next_multiple_of(1 << 30).map_or(Bytes(u64::MAX), Bytes)
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What one container VM needs. The default asks for nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Demand {
     /// CPU time; the container VM has this many virtual CPUs rounded up.
     pub cpu: MilliCpus,
     /// The container's memory limit; the container VM's memory is its class.
     pub memory: Bytes,
-    /// Size of the delta disk.
+    /// The container VM's whole memory, where a request names it instead of leaving it to the
+    /// class of its limit.
+    pub machine_memory: Option<Bytes>,
+    /// Memory that must be there whatever the neighbours do: on a host, reservations are never
+    /// overcommitted. At most what is charged.
+    pub memory_reservation: Bytes,
+    pub shares: Shares,
+    /// Size of the delta disk; zero for a placement that needs none.
     pub disk: Bytes,
+    /// Labels that the delta's datastore must carry.
+    pub datastore_labels: BTreeMap<String, String>,
+    /// Disks beside the delta, each with a datastore of its own choice.
+    pub disks: Vec<DiskDemand>,
+    /// Names of networks that the host must reach.
+    pub networks: BTreeSet<String>,
+    /// NUMA nodes that cpu and memory are bound to, evenly: 1 or 2; `None` binds to none.
+    pub numa: Option<u8>,
+    /// Countable things of the host, by name: how many of each.
+    pub resources: BTreeMap<String, u64>,
+    /// Labels that the host must carry.
+    pub host_labels: BTreeMap<String, String>,
     /// Only this cluster, if set.
     pub cluster: Option<ClusterId>,
     /// Only this host, if set.
     pub host: Option<HostId>,
     /// Only this datastore for the delta disk, if set.
     pub datastore: Option<DatastoreId>,
+    /// The higher is placed first, and may displace the lower where the cluster's policy allows:
+    /// -1,000 to 1,000.
+    pub priority: i16,
+}
+
+/// One disk beside the delta.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DiskDemand {
+    /// Unique in the demand.
+    pub name: String,
+    pub size: Bytes,
+    /// Labels that its datastore must carry.
+    pub labels: BTreeMap<String, String>,
+    /// Only this datastore, if set.
+    pub datastore: Option<DatastoreId>,
+}
+
+/// Weights among the container VMs of one host when there is not enough for all: 1 to 10,000,
+/// where 100 is what one has that names none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shares {
+    pub cpu: Option<u16>,
+    pub memory: Option<u16>,
+}
+
+impl Shares {
+    pub const fn any(self) -> bool {
+        self.cpu.is_some() || self.memory.is_some()
+    }
 }
 
 impl Demand {
+    pub const PRIORITY_MAX: i16 = 1000;
+    pub const DISKS_MAX: usize = 16;
+
     pub fn vcpus(&self) -> u64 {
         self.cpu.vcpus().max(1)
     }
 
+    /// The container VM's memory.
     pub fn memory_class(&self) -> Bytes {
-        memory_class(self.memory)
+        self.machine_memory.unwrap_or_else(|| memory_class(self.memory))
     }
 
     /// What is charged on a host whose hypervisor costs `overhead` a container VM.
     pub fn charge(&self, overhead: Bytes) -> Resources {
         Resources { cpu: self.cpu, memory: self.memory_class() + overhead }
+    }
+
+    /// All disks together.
+    pub fn disk_total(&self) -> Bytes {
+        self.disk + self.disks.iter().map(|disk| disk.size).sum()
     }
 }
 

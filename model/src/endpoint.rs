@@ -13,7 +13,29 @@ pub struct Endpoint {
     /// Where images enter; the datastore that most hosts reach if not set.
     pub image_store: Option<DatastoreId>,
     pub defaults: EndpointDefaults,
+    pub quota: Quota,
     pub meta: Meta,
+}
+
+/// The most that an endpoint may hold at once; `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Of what is charged on hosts, by container VMs and reservations.
+    pub cpu: Option<MilliCpus>,
+    pub memory: Option<Bytes>,
+    /// Sizes of all disks, deltas included, thin or not.
+    pub disk: Option<Bytes>,
+    /// Container VMs, stopped ones too, and reservations.
+    pub containers: Option<u32>,
+}
+
+/// What an endpoint holds; kept by apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub cpu: MilliCpus,
+    pub memory: Bytes,
+    pub disk: Bytes,
+    pub containers: u32,
 }
 
 /// What a container gets that does not say.

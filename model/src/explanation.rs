@@ -1,6 +1,7 @@
 //! Why a container VM could not be placed: counted by filter, with every host's own reason.
 
-use crate::ids::{DatastoreId, HostId};
+use crate::ids::{DatastoreId, HostId, RuleId};
+use crate::rejection::QuotaKind;
 use crate::units::{Bytes, MilliCpus};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,15 +17,21 @@ pub enum Filter {
     Capacity,
     Datastores,
     Networks,
+    /// The endpoint's quota.
+    Quota,
+    /// What the cluster keeps for the loss of hosts.
+    Admission,
 }
 
 impl Filter {
-    pub const ALL: [Filter; 5] = [
+    pub const ALL: [Filter; 7] = [
         Filter::Availability,
         Filter::Rules,
         Filter::Capacity,
         Filter::Datastores,
         Filter::Networks,
+        Filter::Quota,
+        Filter::Admission,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -34,6 +41,8 @@ impl Filter {
             Filter::Capacity => "capacity",
             Filter::Datastores => "datastores",
             Filter::Networks => "networks",
+            Filter::Quota => "quota",
+            Filter::Admission => "admission",
         }
     }
 }
@@ -65,15 +74,75 @@ pub enum Refusal {
     NoDatastore,
     /// The host reaches no datastore that holds the image.
     ImageUnreachable,
+    /// It lacks a label that the request demands.
+    LabelMissing {
+        name: String,
+        value: String,
+    },
+    /// A required rule would be broken.
+    RuleBroken {
+        rule: RuleId,
+        name: String,
+        kind: String,
+    },
+    /// Reservations are never overcommitted.
+    ReservationShort {
+        needed: Bytes,
+        free: Bytes,
+    },
+    ResourceShort {
+        name: String,
+        needed: u64,
+        free: u64,
+    },
+    /// It has too few NUMA nodes with enough left, or none that can be bound to.
+    NumaShort {
+        needed: u8,
+        fitting: u8,
+    },
+    /// Its node cannot weigh container VMs against each other.
+    NoShares,
+    NetworkUnreachable {
+        network: String,
+    },
+    /// No datastore in reach has the labels or the class, or the rules leave none.
+    NoSuchDatastore {
+        disk: String,
+    },
+    QuotaExceeded {
+        what: QuotaKind,
+        limit: u64,
+        used: u64,
+        needed: u64,
+    },
+    /// It is kept for the loss of another.
+    FailoverHost,
+    /// What would be left would not hold what the loss of `lost` puts there.
+    FailoverShort {
+        lost: Vec<HostId>,
+        kept: String,
+    },
 }
 
 impl Refusal {
     pub const fn filter(&self) -> Filter {
         match self {
             Refusal::Silent | Refusal::Maintenance => Filter::Availability,
-            Refusal::OtherCluster | Refusal::OtherHost => Filter::Rules,
-            Refusal::CpuShort { .. } | Refusal::MemoryShort { .. } => Filter::Capacity,
-            Refusal::DiskShort { .. }
+            Refusal::OtherCluster
+            | Refusal::OtherHost
+            | Refusal::LabelMissing { .. }
+            | Refusal::RuleBroken { .. } => Filter::Rules,
+            Refusal::CpuShort { .. }
+            | Refusal::MemoryShort { .. }
+            | Refusal::ReservationShort { .. }
+            | Refusal::ResourceShort { .. }
+            | Refusal::NumaShort { .. }
+            | Refusal::NoShares => Filter::Capacity,
+            Refusal::NetworkUnreachable { .. } => Filter::Networks,
+            Refusal::QuotaExceeded { .. } => Filter::Quota,
+            Refusal::FailoverHost | Refusal::FailoverShort { .. } => Filter::Admission,
+            Refusal::NoSuchDatastore { .. }
+            | Refusal::DiskShort { .. }
             | Refusal::DatastoreUnreachable { .. }
             | Refusal::NoDatastore
             | Refusal::ImageUnreachable => Filter::Datastores,
@@ -104,6 +173,31 @@ impl fmt::Display for Refusal {
             Refusal::ImageUnreachable => {
                 f.write_str("it reaches no datastore that holds the image")
             }
+            Refusal::LabelMissing { name, value } => {
+                write!(f, "it has no label {name}={value}")
+            }
+            Refusal::RuleBroken { name, kind, .. } => {
+                write!(f, "rule {name} ({kind}) would be broken")
+            }
+            Refusal::ReservationShort { needed, free } => {
+                write!(f, "{needed} of reserved memory needed, {free} not reserved yet")
+            }
+            Refusal::ResourceShort { name, needed, free } => {
+                write!(f, "{needed} of {name} needed, {free} free")
+            }
+            Refusal::NumaShort { needed, fitting } => {
+                write!(f, "{needed} NUMA nodes with enough left needed, {fitting} there")
+            }
+            Refusal::NoShares => f.write_str("its node cannot weigh container VMs (no cgroups)"),
+            Refusal::NetworkUnreachable { network } => write!(f, "it does not reach {network}"),
+            Refusal::NoSuchDatastore { disk } => {
+                write!(f, "it reaches no datastore that suits the {disk} disk")
+            }
+            Refusal::QuotaExceeded { what, limit, used, needed } => {
+                write!(f, "the endpoint may hold {limit} {what}: {used} held, {needed} asked for")
+            }
+            Refusal::FailoverHost => f.write_str("it is kept for the loss of another host"),
+            Refusal::FailoverShort { kept, .. } => f.write_str(kept),
         }
     }
 }
@@ -158,6 +252,30 @@ pub enum Relaxation {
     AnyHost,
     AnyCluster,
     AnyDatastore,
+    /// Without this rule.
+    WithoutRule(String),
+    /// One more host with room, in this fault domain, or anywhere if empty.
+    OneMoreHost {
+        domain: String,
+    },
+    LessReserved(Bytes),
+    LessResource {
+        name: String,
+        amount: u64,
+    },
+    /// Without NUMA binding.
+    AnyNuma,
+    WithoutNetwork(String),
+    WithoutLabel {
+        name: String,
+    },
+    /// The endpoint's quota raised by this much.
+    LargerQuota {
+        what: QuotaKind,
+        amount: u64,
+    },
+    /// Without what the cluster's policy keeps.
+    WithoutAdmission,
 }
 
 impl fmt::Display for Relaxation {
@@ -169,6 +287,18 @@ impl fmt::Display for Relaxation {
             Relaxation::AnyHost => f.write_str("any host allowed"),
             Relaxation::AnyCluster => f.write_str("any cluster allowed"),
             Relaxation::AnyDatastore => f.write_str("any datastore allowed"),
+            Relaxation::WithoutRule(name) => write!(f, "no rule {name}"),
+            Relaxation::OneMoreHost { domain } if domain.is_empty() => f.write_str("one more host"),
+            Relaxation::OneMoreHost { domain } => write!(f, "one more host in {domain}"),
+            Relaxation::LessReserved(amount) => write!(f, "{amount} less reserved memory"),
+            Relaxation::LessResource { name, amount } => write!(f, "{amount} less of {name}"),
+            Relaxation::AnyNuma => f.write_str("no NUMA binding"),
+            Relaxation::WithoutNetwork(name) => write!(f, "no network {name}"),
+            Relaxation::WithoutLabel { name } => write!(f, "no demand for host label {name}"),
+            Relaxation::LargerQuota { what, amount } => {
+                write!(f, "a quota of {amount} {what} more")
+            }
+            Relaxation::WithoutAdmission => f.write_str("no capacity kept for the loss of a host"),
         }
     }
 }

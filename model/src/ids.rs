@@ -123,6 +123,18 @@ id!(
     DatastoreId, 16, "a datastore", "datastore-", "datastore- and 32 hex digits"
 );
 id!(
+    /// A place that is held: host, datastores and what they are charged.
+    ReservationId, 16, "a reservation", "reservation-", "reservation- and 32 hex digits"
+);
+id!(
+    /// A placement rule.
+    RuleId, 16, "a rule", "rule-", "rule- and 32 hex digits"
+);
+id!(
+    /// Requests that are placed all or none.
+    GangId, 16, "a gang", "gang-", "gang- and 32 hex digits"
+);
+id!(
     /// A tenant's Docker API.
     EndpointId, 16, "an endpoint", "endpoint-", "endpoint- and 32 hex digits"
 );

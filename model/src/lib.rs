@@ -13,6 +13,7 @@ pub mod container;
 pub mod datastore;
 pub mod demand;
 pub mod endpoint;
+pub mod event;
 pub mod explanation;
 pub mod guest;
 pub mod host;
@@ -21,7 +22,9 @@ pub mod image;
 pub mod meta;
 pub mod rejection;
 pub mod report;
+pub mod reservation;
 pub mod revision;
+pub mod rule;
 pub mod session;
 pub mod stream;
 pub mod units;
@@ -29,21 +32,24 @@ pub mod view;
 
 pub use assignment::{Assignment, AssignmentUpdate, RunOrder, VmOrder, Want};
 pub use change::Change;
-pub use cluster::{Cluster, ClusterPolicy, Strategy};
+pub use cluster::{Admission, Cluster, ClusterPolicy, Strategy};
 pub use command::{Command, CommandBody};
 pub use container::{ContainerSpec, ContainerVm, Exit, VmState};
 pub use datastore::Datastore;
-pub use demand::Demand;
-pub use endpoint::Endpoint;
+pub use demand::{Demand, DiskDemand, Shares};
+pub use endpoint::{Endpoint, Quota, Usage};
+pub use event::{Event, Subject, What};
 pub use explanation::{Explanation, Filter, Refusal};
-pub use host::{Host, HostFacts, HostState};
+pub use host::{Held, Host, HostFacts, HostState, NumaNodes, Supply};
 pub use ids::{
-    CellId, ClusterId, ContainerId, DatastoreId, EndpointId, Epoch, Generation, HostId,
-    IdempotencyKey, ImageId, RequestId,
+    CellId, ClusterId, ContainerId, DatastoreId, EndpointId, Epoch, GangId, Generation, HostId,
+    IdempotencyKey, ImageId, RequestId, ReservationId, RuleId,
 };
 pub use image::Image;
 pub use meta::Meta;
 pub use rejection::Rejection;
 pub use report::{Fact, Report};
+pub use reservation::{Place, PlacementWish, Reservation, Victim};
 pub use revision::{Incarnation, Revision};
+pub use rule::{Rule, RuleKind, RuleSpec, Scope, Selector, Strength};
 pub use units::{Bytes, MilliCpus, Permille, Resources, Timestamp};

@@ -75,9 +75,15 @@ impl Serialize for Revision {
 }
 
 /// A revision as a client holds it: opaque text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
-pub struct OpaqueRevision(pub String);
+pub struct OpaqueRevision(
+    /// Empty while the cell is not set up.
+    #[schemars(regex(pattern = r"^([0-9a-f]{44})?$"))]
+    pub String,
+);
 
 impl FromStr for OpaqueRevision {
     type Err = std::convert::Infallible;

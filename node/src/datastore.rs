@@ -28,12 +28,15 @@ const FORMAT: u16 = 1;
 pub const BASE_FORMAT: &str = "squashfs-lz4-1";
 const DIRECTORIES: [&str; 5] = ["images", "containers", "leases", "spool", "trash"];
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatastoreOptions {
     /// Unique in the cell; the same on every host that reaches it.
     pub name: String,
     pub path: PathBuf,
+    /// What kind of storage it is, in the operator's words; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub class: String,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
@@ -44,6 +47,7 @@ pub struct Datastore {
     pub id: DatastoreId,
     pub name: String,
     pub path: PathBuf,
+    pub class: String,
     pub labels: BTreeMap<String, String>,
 }
 
@@ -126,8 +130,8 @@ impl Datastore {
         if marker.name != name {
             return Err(DatastoreError::OtherName { name, path, found: marker.name });
         }
-        let labels = options.labels.clone();
-        let datastore = Datastore { id: marker.id, name, path, labels };
+        let (class, labels) = (options.class.clone(), options.labels.clone());
+        let datastore = Datastore { id: marker.id, name, path, class, labels };
         for directory in DIRECTORIES {
             let made = fs::create_dir_all(datastore.path.join(directory));
             made.map_err(|source| trouble(options, "make directories in", source))?;
@@ -140,6 +144,7 @@ impl Datastore {
         let options = DatastoreOptions {
             name: self.name.clone(),
             path: self.path.clone(),
+            class: self.class.clone(),
             labels: self.labels.clone(),
         };
         match read_marker(&options)? {
@@ -173,6 +178,7 @@ impl Datastore {
             name: self.name.clone(),
             capacity: Bytes(space.f_blocks.saturating_mul(block)),
             free: Bytes(free >> 30 << 30),
+            class: self.class.clone(),
             labels: self.labels.clone(),
         })
     }
@@ -381,7 +387,12 @@ mod tests {
 
     fn options(path: &Path) -> DatastoreOptions {
         let labels = BTreeMap::from([("tier".to_owned(), "fast".to_owned())]);
-        DatastoreOptions { name: "local-1".into(), path: path.to_owned(), labels }
+        DatastoreOptions {
+            name: "local-1".into(),
+            path: path.to_owned(),
+            class: "ssd".into(),
+            labels,
+        }
     }
 
     #[test]
@@ -392,7 +403,7 @@ mod tests {
         assert_eq!(first, second);
         let facts = first.probe().unwrap();
         assert!(facts.capacity.0 > 0);
-        assert_eq!(facts.labels["tier"], "fast");
+        assert_eq!((facts.class.as_str(), facts.labels["tier"].as_str()), ("ssd", "fast"));
         let left: Vec<_> = fs::read_dir(first.spool()).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
     }

@@ -5,8 +5,9 @@
 
 use crate::datastore::Registrar;
 use crate::options::Settings;
+use crate::topology::Topology;
 use berth_metrics::node::NodeMetrics;
-use berth_model::host::{Accelerator, HostFacts};
+use berth_model::host::{Accelerator, HostFacts, NumaNode, NumaNodes, Supply};
 use berth_model::{Bytes, MilliCpus, Resources};
 use std::fs;
 use std::io;
@@ -26,6 +27,8 @@ pub struct Machine {
     pub hypervisor: String,
     /// `address:port` that schedulers dial for streams.
     pub stream_address: String,
+    /// Whether container VMs are weighed against each other here.
+    pub shares: bool,
 }
 
 pub struct Gatherer {
@@ -60,10 +63,11 @@ impl Gatherer {
             self.metrics.datastore_is(name, *space);
         }
         let settings = &self.settings;
+        let capacity = capacity(settings)?;
         Ok(HostFacts {
             name: settings.host_name.clone(),
             cluster: settings.cluster.clone(),
-            capacity: capacity(settings)?,
+            capacity,
             accelerator: self.machine.accelerator,
             vm_overhead: overhead(self.machine.accelerator),
             datastores: survey.facts,
@@ -73,6 +77,27 @@ impl Gatherer {
             hypervisor: self.machine.hypervisor.clone(),
             build: crate::BUILD.to_owned(),
             labels: settings.labels.clone(),
+            supply: self.supply(capacity)?,
+        })
+    }
+
+    fn supply(&self, capacity: Resources) -> Result<Supply, FactsError> {
+        let settings = &self.settings;
+        let topology = Topology::here()
+            .map_err(|source| FactsError { path: crate::topology::SYSTEM, source })?;
+        let numa = if settings.numa.is_empty() {
+            numa_nodes(&topology, capacity)
+        } else {
+            settings.numa.clone()
+        };
+        Ok(Supply {
+            cores: topology.cores,
+            threads: topology.threads,
+            numa,
+            domain: settings.domain.clone(),
+            networks: settings.networks.clone(),
+            resources: settings.resources.clone(),
+            shares: self.machine.shares,
         })
     }
 }
@@ -82,7 +107,8 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-fn capacity(settings: &Settings) -> Result<Resources, FactsError> {
+/// What container VMs may use of this host.
+pub fn capacity(settings: &Settings) -> Result<Resources, FactsError> {
     let cpu = match settings.cpu {
         Some(cpu) => cpu,
         None => {
@@ -102,7 +128,30 @@ fn capacity(settings: &Settings) -> Result<Resources, FactsError> {
     })
 }
 
-const fn overhead(accelerator: Accelerator) -> Bytes {
+/// Each NUMA node's share of what container VMs may use: as much of it as the machine's own memory
+/// and processors lie there, so that the reserve is taken off all of them alike. What is rounded
+/// off belongs to no node. Nodes without processors or memory bind nothing and are left out.
+fn numa_nodes(topology: &Topology, capacity: Resources) -> Vec<NumaNode> {
+    let processors: u64 = topology.nodes.iter().map(|node| node.processors.len() as u64).sum();
+    let memory: Bytes = topology.nodes.iter().map(|node| node.memory).sum();
+    let share = |whole: u64, part: u64, all: u64| {
+        let share = u128::from(whole) * u128::from(part) / u128::from(all.max(1));
+        u64::try_from(share).unwrap_or(whole)
+    };
+    let bound = topology.nodes.iter().filter(|node| node.can_bind()).take(NumaNodes::MAX);
+    bound
+        .map(|node| NumaNode {
+            id: node.id,
+            capacity: Resources {
+                cpu: MilliCpus(share(capacity.cpu.0, node.processors.len() as u64, processors)),
+                memory: Bytes(share(capacity.memory.0, node.memory.0, memory.0)),
+            },
+        })
+        .collect()
+}
+
+/// Memory that a hypervisor process costs beside its guest's.
+pub const fn overhead(accelerator: Accelerator) -> Bytes {
     match accelerator {
         Accelerator::Kvm => OVERHEAD_KVM,
         Accelerator::Tcg => OVERHEAD_TCG,
@@ -124,6 +173,7 @@ fn read(path: &'static str) -> Result<String, FactsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Node;
 
     #[test]
     fn memory_is_read_from_what_the_kernel_says() {
@@ -131,6 +181,36 @@ mod tests {
         assert_eq!(total_memory(text), Some(Bytes::kib(24_691_228)));
         assert_eq!(total_memory("MemTotal: much\n"), None);
         assert!(total_memory(&read("/proc/meminfo").unwrap()).unwrap() > Bytes::mib(64));
+    }
+
+    fn node(id: u16, processors: std::ops::Range<usize>, memory: Bytes) -> Node {
+        Node { id, processors: processors.collect(), memory }
+    }
+
+    #[test]
+    fn a_numa_node_gets_its_share_of_what_container_vms_may_use() {
+        let nodes = vec![
+            node(0, 0..2, Bytes::gib(3)),
+            node(1, 2..8, Bytes::gib(3)),
+            node(2, 0..0, Bytes::gib(2)),
+        ];
+        let topology = Topology { cores: 4, threads: 8, nodes };
+        // Of 8 GiB and 8 processors, half is kept back.
+        let capacity = Resources { cpu: MilliCpus(4000), memory: Bytes::gib(4) };
+        let shares = numa_nodes(&topology, capacity);
+        let of = |cpu, memory| Resources { cpu: MilliCpus(cpu), memory: Bytes::mib(memory) };
+        assert_eq!(shares[0], NumaNode { id: 0, capacity: of(1000, 1536) });
+        assert_eq!(shares[1], NumaNode { id: 1, capacity: of(3000, 1536) });
+        assert_eq!(shares.len(), 2, "memory without processors binds nothing");
+    }
+
+    #[test]
+    fn one_node_has_everything_and_no_node_binds_nothing() {
+        let capacity = Resources { cpu: MilliCpus(1500), memory: Bytes::mib(700) };
+        let mut topology = Topology { cores: 1, threads: 1, nodes: vec![] };
+        assert_eq!(numa_nodes(&topology, capacity), []);
+        topology.nodes.push(node(3, 0..1, Bytes::gib(1)));
+        assert_eq!(numa_nodes(&topology, capacity), [NumaNode { id: 3, capacity }]);
     }
 
     #[test]

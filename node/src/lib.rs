@@ -25,6 +25,7 @@ pub mod session;
 mod stage;
 pub mod streams;
 pub mod switch;
+mod topology;
 pub mod vm;
 
 pub use run::{NodeError, run};

@@ -8,6 +8,7 @@ use crate::agent::{self, Agent, Introduce, Locate};
 use crate::datastore::{Reached, ReachedReader, Registrar};
 use crate::facts::{FactsError, Gatherer, Machine};
 use crate::hypervisor::qemu::command_line::UserNetwork;
+use crate::hypervisor::qemu::confinement::{Confiner, Gauges, Groups, GroupsOptions};
 use crate::hypervisor::qemu::{Qemu, QemuOptions};
 use crate::hypervisor::simulated::Simulated;
 use crate::hypervisor::{Hypervisor, LaunchError};
@@ -107,7 +108,10 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         registrar
     })
     .await;
-    let hypervisor = hypervisor(&settings).await.map_err(NodeError::Hypervisor)?;
+    let confiner = confiner(&settings, &metrics).await?;
+    let hypervisor =
+        hypervisor(&settings, confiner.clone()).await.map_err(NodeError::Hypervisor)?;
+    metrics.shares.set(i64::from(hypervisor.weighs()));
     let left = vm::saved_settings(&settings.run_directory)
         .await
         .map_err(|source| NodeError::Adopt { path: settings.run_directory.clone(), source })?;
@@ -141,6 +145,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
         accelerator: hypervisor.accelerator(),
         hypervisor: hypervisor.description(),
         stream_address,
+        shares: hypervisor.weighs(),
     };
     let gatherer = Gatherer::new(settings.clone(), machine, registrar, metrics.clone());
     let (gatherer, facts) = gather(gatherer).await;
@@ -168,6 +173,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result
     tracing::info!("node ends; what runs goes on");
     streams.stop();
     server_handle.stop(false).await;
+    blocking(move || confiner.close()).await;
     Ok(())
 }
 
@@ -196,7 +202,29 @@ fn lock(run_directory: &Path) -> Result<fs::File, NodeError> {
     }
 }
 
-async fn hypervisor(settings: &Settings) -> Result<Arc<dyn Hypervisor>, LaunchError> {
+/// What confines hypervisors here; a simulated one has no process to confine.
+async fn confiner(settings: &Settings, metrics: &NodeMetrics) -> Result<Confiner, FactsError> {
+    match settings.hypervisor {
+        HypervisorKind::Simulated => Ok(Confiner::without_groups()),
+        HypervisorKind::Qemu => {
+            let options = GroupsOptions {
+                parent: settings.cgroup_parent.clone(),
+                host_name: settings.host_name.clone(),
+                host: settings.host,
+                memory: crate::facts::capacity(settings)?.memory,
+            };
+            let groups = blocking(move || Groups::open(&options)).await;
+            let gauges =
+                Gauges { bound: metrics.vms_bound.clone(), grouped: metrics.vms_grouped.clone() };
+            Ok(Confiner::new(groups.map(Arc::new), Some(gauges)))
+        }
+    }
+}
+
+async fn hypervisor(
+    settings: &Settings,
+    confiner: Confiner,
+) -> Result<Arc<dyn Hypervisor>, LaunchError> {
     let log_limit = Bytes::mib(settings.limits.log_mib);
     match settings.hypervisor {
         HypervisorKind::Simulated => Ok(Arc::new(Simulated::new(settings.deadlines, log_limit))),
@@ -214,6 +242,7 @@ async fn hypervisor(settings: &Settings) -> Result<Arc<dyn Hypervisor>, LaunchEr
                 },
                 deadlines: settings.deadlines,
                 log_limit,
+                confiner,
             };
             let hypervisor: Arc<dyn Hypervisor> = Qemu::open(options).await?;
             Ok(hypervisor)

@@ -12,7 +12,6 @@ use berth_metrics::node::NodeMetrics;
 use berth_metrics::vm::VmMetrics;
 use berth_model::assignment::{Assignment, RunOrder, VmOrder, Want};
 use berth_model::{ContainerId, DatastoreId, Epoch, Fact, Generation};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +61,8 @@ impl Machine {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
         std::fs::create_dir(&path).unwrap();
-        let options = DatastoreOptions { name: "local".into(), path, labels: BTreeMap::new() };
+        let options =
+            DatastoreOptions { name: "local".into(), path, ..DatastoreOptions::default() };
         let datastore = Arc::new(Datastore::register(&options).unwrap());
         Machine { directory, datastore, hypervisor: Arc::new(Simulated::default()) }
     }
@@ -120,9 +120,10 @@ impl Stage {
     pub fn order(&self, script: &str) -> RunOrder {
         RunOrder {
             name: "name".into(),
-            spec: scripted(script),
+            spec: scripted(script).into(),
             image_datastore: self.datastore,
             cpu_model: "Nehalem".into(),
+            numa: vec![],
         }
     }
 

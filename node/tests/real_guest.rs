@@ -10,10 +10,11 @@ use berth_model::container::{NetworkMode, StopOrder};
 use berth_model::host::Accelerator;
 use berth_model::stream::{OutputFrom, OutputStream};
 use berth_model::{
-    Bytes, ContainerId, ContainerSpec, DatastoreId, Demand, Epoch, Exit, Fact, ImageId, MilliCpus,
-    RunOrder,
+    Bytes, ContainerId, ContainerSpec, DatastoreId, Demand, Epoch, Exit, Fact, HostId, ImageId,
+    MilliCpus, RunOrder,
 };
 use berth_node::hypervisor::Hypervisor;
+use berth_node::hypervisor::qemu::confinement::{Confiner, Groups, GroupsOptions};
 use berth_node::hypervisor::qemu::{AcceleratorChoice, Qemu, QemuOptions};
 use berth_node::output::{Logs, LogsRequest, Reader};
 use berth_node::vm::{self, VmFacts, VmHandle, VmSettings};
@@ -46,10 +47,15 @@ struct Host {
 
 impl Host {
     async fn new() -> Host {
+        Host::confined_by(Confiner::without_groups()).await
+    }
+
+    async fn confined_by(confiner: Confiner) -> Host {
         let root = tempfile::tempdir().unwrap();
         base_disk(&root.path().join("base.squashfs"));
         let mut options = QemuOptions::new(from_environment("BERTH_ASSETS"), root.path().into());
         options.accelerator = AcceleratorChoice::Tcg;
+        options.confiner = confiner;
         let hypervisor = Qemu::open(options).await.unwrap();
         assert_eq!(hypervisor.accelerator(), Accelerator::Tcg);
         let registry = berth_metrics::Registry::new();
@@ -67,9 +73,10 @@ impl Host {
             epoch: Epoch(epoch),
             order: RunOrder {
                 name: "web".to_owned(),
-                spec: spec(command),
+                spec: spec(command).into(),
                 image_datastore: DatastoreId::from_bytes([2; 16]),
                 cpu_model: "Nehalem".to_owned(),
+                numa: vec![],
             },
             directory,
             base: self.root.path().join("base.squashfs"),
@@ -152,9 +159,7 @@ fn spec(command: &[&str]) -> ContainerSpec {
             cpu: MilliCpus(1000),
             memory: Bytes::mib(64),
             disk: Bytes::gib(1),
-            cluster: None,
-            host: None,
-            datastore: None,
+            ..Demand::default()
         },
         network: NetworkMode::Egress,
         auto_remove: false,
@@ -292,4 +297,105 @@ async fn a_program_that_is_not_there_is_told_in_dockers_words() {
     assert_eq!(exit.code, 127);
     let words = "exec: \"no-such-program\": executable file not found in $PATH";
     assert!(exit.error.contains(words), "{}", exit.error);
+}
+
+/// Tests of NUMA need a machine that shows its nodes: any kernel that is built for them does.
+fn processors_of_node_0() -> String {
+    let path = "/sys/devices/system/node/node0/cpulist";
+    let list = std::fs::read_to_string(path);
+    list.unwrap_or_else(|error| panic!("{path}: {error}; run it on a kernel with NUMA"))
+        .trim()
+        .into()
+}
+
+fn hypervisor_of(settings: &VmSettings) -> u32 {
+    let file = settings.run_directory.join("hypervisor.pid");
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines().nth(1).unwrap().parse().unwrap()
+}
+
+#[actix_rt::test]
+async fn a_container_vm_is_bound_to_its_numa_node() {
+    let mut host = Host::new().await;
+    let mut settings = host.settings(1, &["sleep", "1000"]);
+    settings.order.numa = vec![0];
+    let handle = host.start(&settings);
+    host.started().await;
+    let pid = hypervisor_of(&settings);
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        assert_eq!(allowed.unwrap().trim(), processors_of_node_0());
+    }
+    // Guest memory is the one mapping with a policy of its own.
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/numa_maps")).unwrap();
+    assert!(maps.lines().any(|line| line.contains(" bind:0 ")), "{maps}");
+    handle.stop(StopOrder { signal: 9, grace_seconds: None });
+    assert_eq!(host.ended(&handle).await.code, 137);
+}
+
+#[actix_rt::test]
+async fn two_numa_nodes_are_two_nodes_in_the_guest() {
+    let mut host = Host::new().await;
+    let script = "cat /sys/devices/system/node/online /sys/devices/system/node/node*/cpulist";
+    let mut settings = host.settings(1, &["sh", "-c", script]);
+    // The same node twice: machines with two are rare, and the guest cannot tell.
+    settings.order.numa = vec![0, 0];
+    Arc::make_mut(&mut settings.order.spec).demand.cpu = MilliCpus(2000);
+    let handle = host.start(&settings);
+    host.started().await;
+    assert_eq!(host.ended(&handle).await.code, 0);
+    assert_eq!(whole_output(&settings).await, "0-1\n0\n1\n");
+}
+
+#[actix_rt::test]
+async fn a_numa_node_that_is_not_there_is_told_with_what_to_do() {
+    let mut host = Host::new().await;
+    let mut settings = host.settings(1, &["true"]);
+    settings.order.numa = vec![64_000];
+    let handle = host.start(&settings);
+    let exit = host.ended(&handle).await;
+    assert_eq!(exit.code, 128);
+    assert!(exit.error.contains("no node 64000 here"), "{}", exit.error);
+    assert!(exit.error.contains("start it again"), "{}", exit.error);
+}
+
+#[actix_rt::test]
+async fn shares_become_the_weight_of_a_control_group_that_goes_with_its_container_vm() {
+    let options = GroupsOptions {
+        parent: "/".into(),
+        host_name: "guest-test".to_owned(),
+        host: HostId::from_bytes(rand::random()),
+        memory: Bytes::gib(4),
+    };
+    let groups = Arc::new(Groups::open(&options).expect("control groups; run it as root"));
+    let mut host = Host::confined_by(Confiner::new(Ok(groups.clone()), None)).await;
+    let mut settings = host.settings(1, &["sleep", "1000"]);
+    Arc::make_mut(&mut settings.order.spec).demand.shares.cpu = Some(300);
+    let handle = host.start(&settings);
+    host.started().await;
+    let name = settings.plan().name();
+    let directories = groups.directories(&name);
+    let of = std::fs::read_to_string(format!("/proc/{}/cgroup", hypervisor_of(&settings))).unwrap();
+    assert_eq!(of.matches(&name).count(), directories.len(), "{of}");
+    let read = |file: &str| {
+        let mut texts = directories.iter().map(|group| std::fs::read_to_string(group.join(file)));
+        texts.find_map(Result::ok)
+    };
+    let weight = read("cpu.weight").or_else(|| read("cpu.shares")).unwrap();
+    assert!(["300", "3072"].contains(&weight.trim()), "{weight}");
+
+    // The next node finds it by its run directory, and takes the group away with it.
+    drop(handle);
+    let handle = host.adopt(&settings);
+    host.started().await;
+    handle.stop(StopOrder { signal: 9, grace_seconds: None });
+    assert_eq!(host.ended(&handle).await.code, 137);
+    assert!(directories.iter().all(|group| !group.exists()), "{directories:?}");
+    groups.close();
+
+    let mut host = Host::new().await;
+    let handle = host.start(&settings);
+    let exit = host.ended(&handle).await;
+    assert!(exit.error.contains("cannot be weighed"), "{}", exit.error);
 }

@@ -65,10 +65,17 @@ impl Cell {
             "metrics_listen": metrics,
             "run_directory": directory.join("run"),
             "state_directory": directory.join("state"),
-            "datastores": [{ "name": "local", "path": store }],
+            "datastores": [{ "name": "local", "path": store, "class": "ssd" }],
             "assets_directory": directory,
             "hypervisor": "simulated",
-            "capacity": { "cpu_milli": 4000, "memory_mib": 4096 },
+            "capacity": {
+                "cpu_milli": 4000, "memory_mib": 4096,
+                "numa": [{ "id": 0, "cpu_milli": 2000, "memory_mib": 1792 },
+                         { "id": 2, "cpu_milli": 2000, "memory_mib": 1792 }],
+            },
+            "domain": ["zone=a", "rack=r17"],
+            "networks": ["dmz"],
+            "resources": { "gpu": 2 },
         }))
         .unwrap()
     }
@@ -99,9 +106,7 @@ fn order(datastore: DatastoreId, script: &str) -> VmOrder {
         cpu: MilliCpus(1000),
         memory: Bytes::mib(64),
         disk: Bytes::gib(1),
-        cluster: None,
-        host: None,
-        datastore: None,
+        ..Demand::default()
     };
     let spec = ContainerSpec {
         image: ImageId::from_bytes([1; 32]),
@@ -132,9 +137,10 @@ fn order(datastore: DatastoreId, script: &str) -> VmOrder {
     };
     let run = RunOrder {
         name: "name".into(),
-        spec,
+        spec: spec.into(),
         image_datastore: datastore,
         cpu_model: "Nehalem".into(),
+        numa: vec![0, 2],
     };
     VmOrder { epoch: Epoch(1), datastore, want: Want::Run(Box::new(run)) }
 }
@@ -208,7 +214,13 @@ async fn a_node_registers_obeys_reports_and_serves() {
         assert_eq!((facts.name.as_str(), facts.cluster.as_str()), ("host-1", "main"));
         assert_eq!(facts.capacity.cpu, MilliCpus(4000));
         assert_eq!(facts.capacity.memory, Bytes::mib(4096 - 512));
-        let (datastore, _) = facts.datastores.first_key_value().expect("one is reached");
+        let (datastore, seen) = facts.datastores.first_key_value().expect("one is reached");
+        assert_eq!(seen.class, "ssd");
+        let supply = &facts.supply;
+        assert_eq!(supply.domain[1], ("rack".to_owned(), "r17".to_owned()));
+        assert!(supply.networks.contains("dmz") && supply.resources["gpu"] == 2 && supply.shares);
+        let numa: Vec<u16> = supply.numa.iter().map(|node| node.id).collect();
+        assert_eq!(numa, [0, 2]);
         let order = order(*datastore, "print hello; exit 4");
         link.send(&whole(7, &[(CONTAINER, order)])).await.unwrap();
         let heard = facts_until_end(&mut link).await;

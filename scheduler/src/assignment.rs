@@ -5,8 +5,8 @@
 
 use crate::fleet::Fleet;
 use berth_model::{
-    Assignment, ContainerId, ContainerVm, DatastoreId, Generation, HostId, RunOrder, VmOrder,
-    VmState, Want,
+    Assignment, ContainerId, ContainerVm, DatastoreId, Generation, HostId, NumaNodes, RunOrder,
+    VmOrder, VmState, Want,
 };
 
 /// The whole for `host` as of the fleet's index, which becomes its generation.
@@ -40,7 +40,15 @@ fn run_order(fleet: &Fleet, host: HostId, vm: &ContainerVm) -> Option<RunOrder> 
         spec: vm.spec.clone(),
         image_datastore: image_datastore(fleet, host, vm)?,
         cpu_model: fleet.cluster(host.cluster)?.policy.cpu_model.clone(),
+        numa: numa_ids(host, vm.numa),
     })
+}
+
+/// The operating system's numbers of the nodes that are bound. One that the host lost since is left
+/// out: what runs keeps running, and a start that finds none of its nodes runs unbound.
+fn numa_ids(host: &berth_model::Host, nodes: NumaNodes) -> Vec<u16> {
+    let known = &host.facts.supply.numa;
+    nodes.positions().filter_map(|position| known.get(position)).map(|node| node.id).collect()
 }
 
 /// Where the base disk is read: beside the delta disk if it is there too, else the least id. If

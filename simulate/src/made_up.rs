@@ -1,31 +1,44 @@
 //! The cell that benchmarks run on: made up, the same for the same seed.
 //!
 //! Clusters of up to 32 hosts that share two datastores, as clusters with shared storage are built.
-//! All hosts are equal and sized so that all container VMs together fill a chosen share of them.
+//! A rack holds 16 hosts, a zone 16 racks. All hosts are equal in size, so that all container VMs
+//! together fill a chosen share of them; every other one has local flash, as a label says.
 
-use berth_model::cluster::ClusterPolicy;
+use crate::cell::{self, Cell};
 use berth_model::command::{NewContainer, NewImage};
 use berth_model::container::{ContainerSpec, NetworkMode};
-use berth_model::host::{Accelerator, DatastoreFacts};
+use berth_model::host::DatastoreFacts;
 use berth_model::image::ImageConfig;
 use berth_model::{
-    Bytes, ContainerId, DatastoreId, Demand, HostFacts, HostId, ImageId, MilliCpus, Permille,
-    Resources,
+    Bytes, ClusterPolicy, ContainerId, DatastoreId, Demand, HostFacts, HostId, ImageId, MilliCpus,
+    Permille, Resources, Strategy, Supply,
 };
-use berth_scheduler::Fleet;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
 
+/// The levels of fault domains, outermost first.
+pub const ZONE: &str = "zone";
+pub const RACK: &str = "rack";
+/// The class of each cluster's first datastore.
+pub const FAST: &str = "fast";
+/// The label that every other host has, with the value `yes`.
+pub const FLASH: &str = "flash";
+
+const RACK_HOSTS: u32 = 16;
+const ZONE_RACKS: u32 = 16;
 /// Hosts of one cluster.
 const CLUSTER_HOSTS: u32 = 32;
 /// Datastores that all hosts of one cluster reach.
 const CLUSTER_DATASTORES: u32 = 2;
-const VM_OVERHEAD: Bytes = Bytes::mib(96);
+pub const VM_OVERHEAD: Bytes = Bytes::mib(96);
 pub const IMAGE: ImageId = ImageId::from_bytes([1; 32]);
 
+/// How many shapes the mix has.
+pub const SHAPES: u32 = 6;
+
 /// What container VMs ask for, in turn: thousandths of a CPU, MiB of memory, GiB of disk.
-const DEMANDS: [(u64, u64, u64); 6] = [
+const DEMANDS: [(u64, u64, u64); SHAPES as usize] = [
     (250, 128, 8),
     (500, 256, 8),
     (1000, 512, 8),
@@ -63,15 +76,20 @@ impl MadeUp {
         Self { seed, hosts, capacity, datastore }
     }
 
+    /// Of each host.
+    pub fn capacity(&self) -> Resources {
+        self.capacity
+    }
+
     pub fn clusters(&self) -> Vec<(String, ClusterPolicy)> {
-        let policy = ClusterPolicy { cpu_overcommit: Permille(1000), ..ClusterPolicy::default() };
+        let policy = cell::policy(Strategy::Spread);
         (0..self.hosts.div_ceil(CLUSTER_HOSTS))
             .map(|number| (cluster_name(number), policy.clone()))
             .collect()
     }
 
     pub fn hosts(&self) -> impl Iterator<Item = (HostId, HostFacts)> {
-        (0..self.hosts).map(|number| (host_id(number), self.facts(number)))
+        (0..self.hosts).map(|number| (cell::host_id(number), self.facts(number)))
     }
 
     fn facts(&self, number: u32) -> HostFacts {
@@ -81,24 +99,27 @@ impl MadeUp {
                 name: format!("store-{cluster}-{which}"),
                 capacity: self.datastore,
                 free: self.datastore,
+                class: if which == 0 { FAST.to_owned() } else { String::new() },
                 labels: BTreeMap::new(),
             };
             (datastore_id(cluster, which), facts)
         });
         HostFacts {
-            name: format!("host-{number}"),
             cluster: cluster_name(cluster),
-            capacity: self.capacity,
-            accelerator: Accelerator::Simulated,
-            vm_overhead: VM_OVERHEAD,
             datastores: datastores.collect(),
-            stream_address: "127.0.0.1:1".to_owned(),
-            boot_id: "simulated".to_owned(),
-            kernel: "simulated".to_owned(),
-            hypervisor: "simulated".to_owned(),
-            build: env!("CARGO_PKG_VERSION").to_owned(),
-            labels: BTreeMap::new(),
+            labels: labels(number),
+            supply: Supply { domain: domain(number), ..Supply::default() },
+            ..cell::facts(format!("host-{number}"), self.capacity, VM_OVERHEAD)
         }
+    }
+
+    /// For benchmarks in memory.
+    pub fn cell(&self, strategy: Strategy) -> Cell {
+        let clusters = self
+            .clusters()
+            .into_iter()
+            .map(|(name, policy)| (name, ClusterPolicy { strategy, ..policy }));
+        Cell { clusters: clusters.collect(), hosts: self.hosts().collect() }
     }
 
     /// The one image, once a datastore that it lies on: one of each cluster.
@@ -120,6 +141,7 @@ impl MadeUp {
             name: format!("vm-{number}"),
             spec: spec(demand(number)),
             labels: BTreeMap::new(),
+            reservation: None,
         }
     }
 
@@ -129,26 +151,19 @@ impl MadeUp {
     }
 }
 
-/// Names the hosts and datastores that are charged above what they may be.
-pub fn over_capacity(fleet: &Fleet) -> Vec<String> {
-    let hosts = fleet.hosts().filter(|host| {
-        let limit = fleet.limit_of_host(host);
-        host.charged.cpu > limit.cpu || host.charged.memory > limit.memory
-    });
-    let stores = fleet.datastores().filter(|store| store.charged > fleet.limit_of_datastore(store));
-    let hosts = hosts.map(|host| host.facts.name.clone());
-    hosts.chain(stores.map(|store| store.name.clone())).collect()
+fn domain(number: u32) -> Vec<(String, String)> {
+    let rack = number / RACK_HOSTS;
+    let zone = rack / ZONE_RACKS;
+    vec![(ZONE.to_owned(), format!("zone-{zone}")), (RACK.to_owned(), format!("rack-{rack}"))]
+}
+
+fn labels(number: u32) -> BTreeMap<String, String> {
+    let flash = number.is_multiple_of(2);
+    flash.then(|| (FLASH.to_owned(), "yes".to_owned())).into_iter().collect()
 }
 
 fn cluster_name(number: u32) -> String {
     format!("cluster-{number}")
-}
-
-/// Ids in the order of the numbers; the kind sets them apart.
-fn host_id(number: u32) -> HostId {
-    let mut bytes = [0; 16];
-    bytes[..4].copy_from_slice(&(number + 1).to_be_bytes());
-    HostId::from_bytes(bytes)
 }
 
 fn datastore_id(cluster: u32, which: u32) -> DatastoreId {
@@ -157,15 +172,14 @@ fn datastore_id(cluster: u32, which: u32) -> DatastoreId {
     DatastoreId::from_bytes(bytes)
 }
 
-fn demand(number: u32) -> Demand {
+/// What the container VM with this number needs.
+pub fn demand(number: u32) -> Demand {
     let (cpu, memory, disk) = DEMANDS[number as usize % DEMANDS.len()];
     Demand {
         cpu: MilliCpus(cpu),
         memory: Bytes::mib(memory),
         disk: Bytes::gib(disk),
-        cluster: None,
-        host: None,
-        datastore: None,
+        ..Demand::default()
     }
 }
 

@@ -1,29 +1,30 @@
 //! What a benchmark found: figures, and checks that say whether the figures count.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// One number. `value` is in `unit`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    pub bench: &'static str,
-    pub case: &'static str,
-    pub figure: &'static str,
+    pub bench: Cow<'static, str>,
+    pub case: String,
+    pub figure: Cow<'static, str>,
     pub value: f64,
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
 }
 
 /// One thing that must hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    pub bench: &'static str,
-    pub case: &'static str,
-    pub check: &'static str,
+    pub bench: Cow<'static, str>,
+    pub case: String,
+    pub check: Cow<'static, str>,
     pub ok: bool,
     pub detail: String,
 }
 
 /// One line of the answer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
     Figure(Figure),
@@ -36,38 +37,50 @@ pub struct Sheet {
     /// What was run, in words, and what of it was not real. Not part of the JSON.
     about: String,
     lines: Vec<Line>,
+    /// Tables for people. Not part of the JSON.
+    notes: String,
 }
 
 impl Sheet {
     pub fn new(bench: &'static str, about: String) -> Self {
-        Self { bench, about, lines: Vec::new() }
+        Self { bench, about, lines: Vec::new(), notes: String::new() }
     }
 
     pub fn figure(
         &mut self,
-        case: &'static str,
-        figure: &'static str,
+        case: &str,
+        figure: impl Into<Cow<'static, str>>,
         value: f64,
         unit: &'static str,
     ) {
-        let bench = self.bench;
+        let (bench, case) = (self.bench.into(), case.to_owned());
+        let (figure, unit) = (figure.into(), unit.into());
         self.lines.push(Line::Figure(Figure { bench, case, figure, value, unit }));
     }
 
     /// `found` is what was seen, or what was seen that must not be.
-    pub fn check(
-        &mut self,
-        case: &'static str,
-        check: &'static str,
-        found: Result<String, String>,
-    ) {
+    pub fn check(&mut self, case: &str, check: &'static str, found: Result<String, String>) {
         let ok = found.is_ok();
         let (Ok(detail) | Err(detail)) = found;
-        self.lines.push(Line::Check(Check { bench: self.bench, case, check, ok, detail }));
+        let (bench, case) = (self.bench.into(), case.to_owned());
+        let check = check.into();
+        self.lines.push(Line::Check(Check { bench, case, check, ok, detail }));
     }
 
     pub fn lines(&self) -> &[Line] {
         &self.lines
+    }
+
+    /// Takes over the lines of another process, as [`Sheet::json`] writes them, under `case`.
+    pub fn append(&mut self, json: &str, case: &str) -> Result<(), serde_json::Error> {
+        for line in json.lines() {
+            let mut line: Line = serde_json::from_str(line)?;
+            let (Line::Figure(Figure { case: old, .. }) | Line::Check(Check { case: old, .. })) =
+                &mut line;
+            case.clone_into(old);
+            self.lines.push(line);
+        }
+        Ok(())
     }
 
     /// How many checks failed.
@@ -79,13 +92,44 @@ impl Sheet {
         self.lines.iter().filter(failed).count()
     }
 
+    /// The figures of several cases, one case a row. Those that a case lacks stay empty.
+    pub fn table(&self, cases: &[String], figures: &[&str]) -> String {
+        let mut text = format!("  {:<16}", "case");
+        for figure in figures {
+            text.push_str(&format!("{figure:>22}"));
+        }
+        for case in cases {
+            text.push_str(&format!("\n  {case:<16}"));
+            for figure in figures {
+                let value = self.value(case, figure).map_or_else(String::new, readable);
+                text.push_str(&format!("{value:>22}"));
+            }
+        }
+        text.push('\n');
+        text
+    }
+
+    /// Shown to people after the lines.
+    pub fn note(&mut self, text: &str) {
+        self.notes.push_str(text);
+    }
+
+    pub fn value(&self, case: &str, figure: &str) -> Option<f64> {
+        self.lines.iter().find_map(|line| match line {
+            Line::Figure(found) if found.case == case && found.figure == figure => {
+                Some(found.value)
+            }
+            Line::Figure(_) | Line::Check(_) => None,
+        })
+    }
+
     /// For people.
     pub fn text(&self) -> String {
         let mut text = format!("{}: {}\n", self.bench, self.about);
         for line in &self.lines {
             text.push_str(&match line {
                 Line::Figure(figure) => format!(
-                    "  {:<10} {:<24} {:>12} {}\n",
+                    "  {:<16} {:<26} {:>14} {}\n",
                     figure.case,
                     figure.figure,
                     readable(figure.value),
@@ -93,10 +137,11 @@ impl Sheet {
                 ),
                 Line::Check(check) => {
                     let word = if check.ok { "ok" } else { "FAILED" };
-                    format!("  {:<10} {:<24} {word}: {}\n", check.case, check.check, check.detail)
+                    format!("  {:<16} {:<26} {word}: {}\n", check.case, check.check, check.detail)
                 }
             });
         }
+        text.push_str(&self.notes);
         text
     }
 
@@ -136,6 +181,27 @@ mod tests {
         let figure = r#"{"bench":"plan","case":"churn","figure":"cpu_us_per_decision","value":12.5,"unit":"us"}"#;
         let check = r#"{"bench":"plan","case":"churn","check":"nothing_over_capacity","ok":false,"detail":"host-1"}"#;
         assert_eq!(sheet().json().unwrap(), format!("{figure}\n{check}\n"));
+    }
+
+    #[test]
+    fn lines_of_another_process_come_under_the_case_given() {
+        let mut whole = Sheet::new("plan", String::new());
+        whole.append(&sheet().json().unwrap(), "hosts-100").unwrap();
+        assert_eq!(whole.value("hosts-100", "cpu_us_per_decision"), Some(12.5));
+        assert_eq!(whole.failed(), 1);
+        assert!(whole.append("nonsense", "x").is_err());
+    }
+
+    #[test]
+    fn a_table_has_a_row_for_each_case() {
+        let table =
+            sheet().table(&["churn".to_owned(), "none".to_owned()], &["cpu_us_per_decision"]);
+        let rows: Vec<Vec<&str>> =
+            table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            rows,
+            [vec!["case", "cpu_us_per_decision"], vec!["churn", "12.50"], vec!["none"]]
+        );
     }
 
     #[test]

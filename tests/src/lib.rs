@@ -2,6 +2,7 @@
 //! and waiting for conditions with a deadline.
 
 pub mod cell;
+pub mod command_line;
 pub mod docker;
 pub mod exposition;
 pub mod leftovers;

@@ -18,6 +18,7 @@ mod kernel;
 mod kernel_modules;
 mod packages;
 mod process;
+mod schemathesis;
 mod steps;
 mod test;
 mod tools;

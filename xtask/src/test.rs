@@ -2,7 +2,8 @@
 //!
 //! The tests that start processes and guests learn by environment variables where things are:
 //! `BERTH_BIN` the binary, `BERTH_ASSETS` kernel and initramfs, `BERTH_IMAGES` the directory of image
-//! archives, `PROMETHEUS` and `PROMTOOL` these two programs, `PATH` with a docker command line, and
+//! archives, `PROMETHEUS`, `PROMTOOL` and
+//! `SCHEMATHESIS` these programs, `PATH` with a docker command line, and
 //! `BERTH_LONG=1` with `--long`.
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use crate::cargo::{Profile, Workspace};
 use crate::images;
 use crate::packages::{self, Apt};
 use crate::process::{find, search_path};
+use crate::schemathesis;
 use crate::steps::{Steps, say};
 use crate::tools;
 
@@ -71,6 +73,10 @@ fn surroundings(
     let borrowed = steps.step("borrowed programs", "Debian's archive must be reachable", || {
         Borrowed::prepare(&cache, &apt)
     })?;
+    let schemathesis =
+        steps.step("schemathesis", "the Python index must be reachable the first time", || {
+            schemathesis::prepare(&cache)
+        })?;
     let assets = assets::prepare(steps, workspace, &cache, &apt, false)?;
     let images =
         steps.step("images", "Debian's archive must be reachable the first time", || {
@@ -81,6 +87,7 @@ fn surroundings(
         ("BERTH_IMAGES".to_owned(), images.into()),
         ("PROMETHEUS".to_owned(), borrowed.prometheus.into()),
         ("PROMTOOL".to_owned(), borrowed.promtool.into()),
+        ("SCHEMATHESIS".to_owned(), schemathesis.into()),
         ("PATH".to_owned(), borrowed.path),
     ])
 }

@@ -46,6 +46,11 @@ pub fn to_make_images() -> Vec<Tool> {
 pub fn to_test() -> Vec<Tool> {
     let mut tools = to_run();
     tools.extend(to_make_images());
+    tools.push(tool(
+        "virtualenv",
+        "virtualenv",
+        "keeps the Python program that tests the API apart",
+    ));
     tools
 }
 

@@ -191,6 +191,7 @@ pub(super) async fn submit(
         request_id,
         traceparent,
         deadline: SUBMIT_DEADLINE,
+        condition: None,
         body,
     };
     docker.scheduler.submit(wish).await

@@ -111,7 +111,9 @@ impl From<Rejection> for DockerError {
             Rejection::NoSuchCluster(_)
             | Rejection::NoSuchEndpoint
             | Rejection::NoSuchHost
-            | Rejection::NoSuchDatastore(_) => Self::not_found(text),
+            | Rejection::NoSuchDatastore(_)
+            | Rejection::NoSuchReservation(_)
+            | Rejection::NoSuchRule(_) => Self::not_found(text),
             Rejection::Invalid { .. } => Self::bad(text),
             Rejection::NameTaken { holder: None, .. }
             | Rejection::AlreadyRunning(_)
@@ -121,6 +123,12 @@ impl From<Rejection> for DockerError {
             | Rejection::StaleEpoch { .. }
             | Rejection::HostRefuses { .. }
             | Rejection::DatastoreRefuses(_)
+            | Rejection::ConditionFailed { .. }
+            | Rejection::QuotaExceeded { .. }
+            | Rejection::InUse { .. }
+            | Rejection::GangBroken(_)
+            | Rejection::NotDisplaceable(_)
+            | Rejection::OtherReservation(_)
             | Rejection::KeyReused => Self::conflict(text),
             Rejection::NotBootstrapped | Rejection::DeadlinePassed => Self::unavailable(text),
         }

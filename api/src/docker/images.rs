@@ -103,7 +103,7 @@ fn way_in(view: &View) -> Result<(&Host, DatastoreId), DockerError> {
     let datastore = store.or_else(|| most().map(|datastore| datastore.id)).ok_or_else(|| {
         DockerError::unavailable("no host has connected a datastore yet, so images have no place")
     })?;
-    let hosts = fleet.datastore(datastore).into_iter().flat_map(|found| &found.hosts);
+    let hosts = fleet.datastore(datastore).into_iter().flat_map(|found| found.hosts.iter());
     let host = hosts.filter_map(connected).choose(&mut rand::rng()).ok_or_else(|| {
         DockerError::unavailable("no connected host reaches the image store; is a node running?")
     })?;

@@ -66,6 +66,6 @@ pub async fn observe(
 
 /// Methods that routes have; a client's inventions do not become series.
 fn known(method: &str) -> &'static str {
-    const METHODS: [&str; 4] = ["GET", "HEAD", "POST", "DELETE"];
+    const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     METHODS.into_iter().find(|known| *known == method).unwrap_or("other")
 }

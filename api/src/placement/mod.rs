@@ -1,26 +1,44 @@
 //! The placement API: `/v1` over HTTP, JSON in and out, and what an operator's probes ask.
 //!
 //! ```text
-//!  middleware (request id, metrics) ─► containers | objects | health
-//!                                          │
-//!                                    wish (who asks, how) ─► scheduler
-//!                                    show (fleet ─► model::view)   errors (trouble ─► problem+json)
+//!  table of operations ─┬─► routes      middleware (request id, metrics)
+//!                       ├─► checks      call (parameters, body held against their schemas)
+//!                       └─► document        └─► a resource's handler ─► wish, resolve ─► scheduler
+//!                                               show (fleet ─► model::view)   errors (─► problem+json)
 //! ```
 //! Promises: any replica serves any request; a read is as of a read index unless it asks for
 //! `consistency=stale`; every list is paged by opaque tokens; a query parameter or member that is
-//! not known is an error that names it.
-//!
-//! Does not: watch. What changes is asked for again, with `If-None-Match`.
+//! not known is an error that names it. What the document says is what is checked: both are made
+//! from one table and from the views.
 
-mod containers;
+mod call;
+mod capacity;
+mod cell;
+mod clusters;
+mod container_vms;
+mod datastores;
+mod document;
+mod endpoints;
 pub mod errors;
+mod events;
+mod fields;
 mod health;
+mod hosts;
+mod images;
+mod lookup;
 mod middleware;
-mod objects;
+mod networks;
+mod operation;
 mod page;
-mod query;
+mod parameter;
+mod placements;
+mod policies;
 mod resolve;
+mod rules;
+mod schema;
 mod show;
+mod table;
+mod what_if;
 mod wish;
 
 use crate::listener::{Listener, ServeError, Serving, stopped};
@@ -30,16 +48,43 @@ use berth_metrics::api::ApiMetrics;
 use berth_scheduler::Scheduler;
 use berth_wire::tls::{Role, Tls};
 use errors::Problem;
+use events::Streams;
+use std::sync::Arc;
+use std::time::Duration;
+use table::Table;
 use tokio::sync::watch;
 
-/// Longest body of a request, in bytes.
-const BODY_MAX: usize = 1 << 20;
 const WORKERS: usize = 2;
 
 /// What the placement API is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub listener: Listener,
+    pub limits: Limits,
+}
+
+/// What one client may ask of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest body of a request, in bytes.
+    pub body: usize,
+    /// The longest that `?wait` waits, whatever it says.
+    pub wait: Duration,
+    /// Streams of events that are open at once.
+    pub streams: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body: 4 << 20, wait: Duration::from_secs(parameter::WAIT_SECONDS_MAX), streams: 256 }
+    }
+}
+
+impl Options {
+    /// With every limit at its default.
+    pub fn new(listener: Listener) -> Self {
+        Self { listener, limits: Limits::default() }
+    }
 }
 
 /// What every handler works with.
@@ -48,6 +93,14 @@ struct Api {
     scheduler: Scheduler,
     metrics: ApiMetrics,
     registry: Registry,
+    limits: Limits,
+    streams: Streams,
+    table: Arc<Table>,
+}
+
+/// The OpenAPI document that `serve` serves.
+pub fn document() -> Result<serde_json::Value, ServeError> {
+    Ok(Table::new().map_err(ServeError::Table)?.document)
 }
 
 /// Serves `/v1`, `/healthz`, `/readyz` and `/metrics`. Must be called inside an actix system.
@@ -60,22 +113,18 @@ pub async fn serve(
 ) -> Result<Serving, ServeError> {
     options.listener.validate()?;
     let address = options.listener.address;
-    let api = Api { scheduler, metrics, registry };
+    let limits = options.limits;
+    let streams = Streams::new(limits.streams);
+    let table = Arc::new(Table::new().map_err(ServeError::Table)?);
+    let api = Api { scheduler, metrics, registry, limits, streams, table };
     let server = HttpServer::new(move || {
+        let table = api.table.clone();
         App::new()
             .app_data(web::Data::new(api.clone()))
-            .app_data(web::PayloadConfig::new(BODY_MAX))
-            .app_data(
-                web::JsonConfig::default()
-                    .limit(BODY_MAX)
-                    .error_handler(|error, _| Problem::from(error).into()),
-            )
             .wrap(actix_web::middleware::from_fn(middleware::observe))
-            .configure(health::routes)
-            .configure(containers::routes)
-            .configure(objects::routes)
+            .configure(move |config| table.configure(config))
             .default_service(web::to(|| async {
-                Err::<&str, _>(Problem::not_found("no such path; see /v1/containers and its kin"))
+                Err::<&str, _>(Problem::not_found("no such path; see /v1/openapi.json"))
             }))
     })
     .workers(WORKERS)

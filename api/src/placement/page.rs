@@ -4,8 +4,8 @@
 //! whatever comes and goes meanwhile. A token of another incarnation of the cell is gone; one
 //! that was cut or invented is refused. Does not: freeze a list; later pages show later states.
 
+use super::call::Call;
 use super::errors::{Kind, Problem};
-use super::query::Query;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use berth_model::revision::OpaqueRevision;
@@ -14,8 +14,8 @@ use berth_scheduler::Fleet;
 use sha2::Digest as _;
 use std::collections::BTreeMap;
 
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1000;
+const LIMIT_DEFAULT: u64 = 100;
+pub const LIMIT_MAX: u64 = 1000;
 /// Cell, incarnation and checksum before the id.
 const HEAD: usize = 8 + 4 + 4;
 
@@ -29,17 +29,11 @@ pub struct Page {
 }
 
 impl Page {
-    pub fn read(query: &Query, fleet: &Fleet) -> Result<Self, Problem> {
-        let limit = match query.text("limit") {
-            None => LIMIT_DEFAULT,
-            Some(text) => {
-                text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit)).ok_or_else(
-                    || Problem::bad(format!("limit={text}: expected 1 to {LIMIT_MAX}")),
-                )?
-            }
-        };
-        let after = query.text("page").map(|token| unseal(token, fleet)).transpose()?;
-        Ok(Self { after, limit, labels: query.all("label").map(str::to_owned).collect() })
+    pub fn read(call: &Call, fleet: &Fleet) -> Result<Self, Problem> {
+        let limit = call.number("limit").unwrap_or(LIMIT_DEFAULT).min(LIMIT_MAX);
+        let limit = usize::try_from(limit).unwrap_or(1);
+        let after = call.text("page").map(|token| unseal(token, fleet)).transpose()?;
+        Ok(Self { after, limit, labels: call.all("label").map(str::to_owned).collect() })
     }
 
     /// The page of `objects`, which come in the order of their ids.
@@ -104,7 +98,10 @@ fn seal(id: &str, fleet: &Fleet) -> String {
 }
 
 fn unseal(token: &str, fleet: &Fleet) -> Result<String, Problem> {
-    let wrong = || Problem::bad("page: not a token of an earlier page; start again without it");
+    let wrong = || {
+        let detail = "page: not a token of an earlier page; start again without it";
+        Problem::new(Kind::UnknownToken, detail)
+    };
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| wrong())?;
     if bytes.len() < HEAD {
         return Err(wrong());
@@ -154,7 +151,7 @@ mod tests {
     fn an_invented_token_is_refused() {
         let fleet = Fleet::default();
         for token in ["", "x", "AAAAAAAAAAAAAAAAAAAAAAAA", "%%%"] {
-            assert_eq!(unseal(token, &fleet).unwrap_err().kind, Kind::BadRequest, "{token}");
+            assert_eq!(unseal(token, &fleet).unwrap_err().kind, Kind::UnknownToken, "{token}");
         }
     }
 }

@@ -1,62 +1,59 @@
 //! Who asks, and how: the parts that requests share, and the way of a command into the log.
 
 use super::Api;
+use super::call::Call;
 use super::errors::{Kind, Problem};
+use super::fields;
 use super::middleware::Client;
-use super::query::Query;
-use actix_web::http::header::{HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
-use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
-use berth_model::command::{CommandBody, Principal};
-use berth_model::{EndpointId, IdempotencyKey, RequestId};
-use berth_scheduler::{Accepted, Consistency, Reading, Request};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpMessage as _, HttpResponse};
+use berth_model::command::{CommandBody, Condition, Principal};
+use berth_model::event::Subject;
+use berth_model::{EndpointId, IdempotencyKey, RequestId, Revision};
+use berth_scheduler::{Accepted, Consistency, Fleet, Reading, Request};
 use serde::Serialize;
 use sha2::Digest as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a command may take to be committed.
 const SUBMIT_DEADLINE: Duration = Duration::from_secs(20);
-const KEY_MAX: usize = 255;
 
 /// Who asks for a change.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    principal: Principal,
-    request_id: RequestId,
-    traceparent: Option<String>,
+    pub principal: Principal,
+    pub request_id: RequestId,
+    pub traceparent: Option<String>,
     /// What the client's idempotency key comes to, or a fresh draw.
     seed: [u8; 32],
 }
 
 impl Wish {
-    pub fn read(request: &HttpRequest) -> Result<Self, Problem> {
-        if request.headers().contains_key(IF_MATCH) {
-            return Err(Problem::new(
-                Kind::NotSupported,
-                "if-match: changes on condition are not there yet; leave the header out",
-            ));
-        }
-        let id = request.extensions().get::<RequestId>().copied();
+    pub fn read(call: &Call) -> Self {
+        let id = call.request.extensions().get::<RequestId>().copied();
         let request_id = id.unwrap_or_else(|| RequestId::random(&mut rand::rng()));
-        let principal = match request.conn_data::<Client>() {
+        let principal = match call.request.conn_data::<Client>() {
             Some(Client(principal)) => principal.clone(),
             None => Principal::Local,
         };
-        let traceparent = text(request.headers(), "traceparent")
+        let traceparent = text(call.request.headers(), "traceparent")
             .filter(|text| text.len() <= 128)
             .map(str::to_owned);
-        let seed = match request.headers().get("idempotency-key") {
+        Self::with(principal, request_id, traceparent, call.text("Idempotency-Key"))
+    }
+
+    fn with(
+        principal: Principal,
+        request_id: RequestId,
+        traceparent: Option<String>,
+        key: Option<&str>,
+    ) -> Self {
+        let seed = match key {
             None => sha2::Sha256::digest(request_id.as_bytes()).into(),
-            Some(key) => {
-                let key = key.as_bytes();
-                if key.is_empty() || key.len() > KEY_MAX {
-                    return Err(Problem::bad(format!(
-                        "idempotency-key: expected 1 to {KEY_MAX} bytes"
-                    )));
-                }
-                sha2::Sha256::digest(key).into()
-            }
+            Some(key) => sha2::Sha256::digest(key).into(),
         };
-        Ok(Self { principal, request_id, traceparent, seed })
+        Self { principal, request_id, traceparent, seed }
     }
 
     /// 32 bytes for `purpose`, the same for every request with this idempotency key: a repeated
@@ -80,6 +77,18 @@ impl Wish {
         step: &str,
         body: CommandBody,
     ) -> Result<Accepted, Problem> {
+        self.submit_if(api, endpoint, step, None, body).await
+    }
+
+    /// The same, if the object is still what the client saw.
+    pub async fn submit_if(
+        &self,
+        api: &Api,
+        endpoint: EndpointId,
+        step: &str,
+        condition: Option<Condition>,
+        body: CommandBody,
+    ) -> Result<Accepted, Problem> {
         tracing::debug!(request = %self.request_id, command = body.name(), "an API client asks");
         let request = Request {
             principal: self.principal.clone(),
@@ -88,6 +97,7 @@ impl Wish {
             request_id: self.request_id,
             traceparent: self.traceparent.clone(),
             deadline: SUBMIT_DEADLINE,
+            condition,
             body,
         };
         Ok(api.scheduler.submit(request).await?)
@@ -99,34 +109,103 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// A fleet as new as the request demands.
-pub async fn reading(api: &Api, query: &Query) -> Result<Reading, Problem> {
-    let consistency = if query.stale()? { Consistency::Stale } else { Consistency::Linearizable };
-    Ok(api.scheduler.read(consistency).await?)
+pub async fn reading(call: &Call) -> Result<Reading, Problem> {
+    let consistency = if call.is_stale() { Consistency::Stale } else { Consistency::Linearizable };
+    Ok(call.api.scheduler.read(consistency).await?)
 }
 
-/// A resource with its ETag, or 304 if the client has it already. What this replica knew, and
-/// since when, goes with it.
+/// What this replica has applied: after a command it holds what the command did.
+pub fn newest(api: &Api) -> Arc<Fleet> {
+    api.scheduler.watch().borrow().clone()
+}
+
+/// What `If-Match` comes to for an object that was last changed at `modified`.
+///
+/// A tag names a state of the fleet: the object is what the client saw if it was not changed
+/// since. Apply holds the condition again, so nothing slips in between.
+pub fn condition(
+    call: &Call,
+    fleet: &Fleet,
+    subject: Subject,
+    modified: u64,
+) -> Result<Option<Condition>, Problem> {
+    let Some(tag) = call.text("If-Match").filter(|tag| *tag != "*") else { return Ok(None) };
+    let seen = held(fleet, tag.trim_matches('"'), "If-Match")?;
+    if seen.incarnation != fleet.incarnation() {
+        return Err(Problem::new(
+            Kind::ConditionFailed,
+            "If-Match: the cell was restored since that was read; read it again",
+        ));
+    }
+    // Where it was changed since, apply says so: it knows a request that it has done already.
+    let modified = if seen.index >= modified { modified } else { seen.index };
+    Ok(Some(Condition { subject, modified }))
+}
+
+/// A revision that a client gave back.
+pub fn held(fleet: &Fleet, text: &str, what: &str) -> Result<Revision, Problem> {
+    let unknown =
+        || Problem::new(Kind::UnknownToken, format!("{what}: this cell gave no such revision out"));
+    let cell = fleet.cell().ok_or_else(unknown)?;
+    Revision::parse(text, cell).map_err(|_| unknown())
+}
+
+/// A resource with its ETag, or 304 if the client has it already; cut down to the `fields` that
+/// were asked for. What this replica knew, and since when, goes with it.
 pub fn shown<T: Serialize>(
-    request: &HttpRequest,
+    call: &Call,
     reading: &Reading,
     etag: &str,
     resource: &T,
 ) -> HttpResponse {
-    let etag = format!("\"{etag}\"");
-    let known = text(request.headers(), IF_NONE_MATCH.as_str())
-        .is_some_and(|held| held.split(',').any(|one| one.trim() == etag || one.trim() == "*"));
-    let mut response = if known {
-        HttpResponse::NotModified().finish()
-    } else {
-        HttpResponse::Ok().json(resource)
+    let tag = format!("\"{etag}\"");
+    let known = call.text("If-None-Match").is_some_and(|held| held == tag || held == "*");
+    let mut response = match (known, call.text("fields")) {
+        (true, _) => HttpResponse::NotModified().finish(),
+        (false, None) => HttpResponse::Ok().json(resource),
+        (false, Some(names)) => HttpResponse::Ok().json(cut(resource, names)),
     };
-    let headers = response.headers_mut();
     let age = reading.age.as_millis().to_string();
     let index = reading.index.to_string();
-    for (name, value) in [("etag", etag), ("berth-applied-index", index), ("berth-age-ms", age)] {
+    let headers = response.headers_mut();
+    for (name, value) in [("etag", tag), ("berth-applied-index", index), ("berth-age-ms", age)] {
         if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(actix_web::http::header::HeaderName::from_static(name), value);
+            headers.insert(HeaderName::from_static(name), value);
         }
+    }
+    response
+}
+
+/// The members that were named; of a list, of each item.
+fn cut<T: Serialize>(resource: &T, names: &str) -> serde_json::Value {
+    let names: Vec<&str> = names.split(',').collect();
+    let mut value = serde_json::to_value(resource).unwrap_or_default();
+    match value.get_mut("items") {
+        Some(items) => {
+            *items = fields::cut(items.take(), &names);
+            value
+        }
+        None => fields::cut(value, &names),
+    }
+}
+
+/// The answer to a write that made or changed an object.
+pub fn done<T: Serialize>(
+    status: actix_web::http::StatusCode,
+    etag: &str,
+    view: &T,
+) -> HttpResponse {
+    let mut response = HttpResponse::build(status).json(view);
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{etag}\"")) {
+        response.headers_mut().insert(HeaderName::from_static("etag"), value);
+    }
+    response
+}
+
+/// Adds where the new object is found.
+pub fn located(mut response: HttpResponse, path: &str) -> HttpResponse {
+    if let Ok(value) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(HeaderName::from_static("location"), value);
     }
     response
 }
@@ -134,28 +213,17 @@ pub fn shown<T: Serialize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::test::TestRequest;
 
-    fn wish(key: &str) -> Wish {
-        let request = TestRequest::default().insert_header(("idempotency-key", key));
-        Wish::read(&request.to_http_request()).unwrap()
+    fn wish(key: Option<&str>) -> Wish {
+        Wish::with(Principal::Local, RequestId::random(&mut rand::rng()), None, key)
     }
 
     #[test]
     fn one_key_asks_for_one_object() {
-        assert_eq!(wish("a").derive("id"), wish("a").derive("id"));
-        assert_ne!(wish("a").derive("id"), wish("b").derive("id"));
-        assert_ne!(wish("a").derive("id"), wish("a").derive("other"));
-        let fresh = || Wish::read(&TestRequest::default().to_http_request()).unwrap();
-        assert_ne!(fresh().derive("id"), fresh().derive("id"));
-    }
-
-    #[test]
-    fn what_cannot_be_heeded_is_refused() {
-        let conditional = TestRequest::default().insert_header(("if-match", "\"x\""));
-        let refused = Wish::read(&conditional.to_http_request()).unwrap_err();
-        assert_eq!(refused.kind, Kind::NotSupported);
-        let long = TestRequest::default().insert_header(("idempotency-key", "x".repeat(256)));
-        assert_eq!(Wish::read(&long.to_http_request()).unwrap_err().kind, Kind::BadRequest);
+        let with = |key| wish(Some(key));
+        assert_eq!(with("a").derive("id"), with("a").derive("id"));
+        assert_ne!(with("a").derive("id"), with("b").derive("id"));
+        assert_ne!(with("a").derive("id"), with("a").derive("other"));
+        assert_ne!(wish(None).derive("id"), wish(None).derive("id"));
     }
 }

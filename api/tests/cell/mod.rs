@@ -6,12 +6,13 @@ pub mod http;
 pub mod node;
 pub mod program;
 
+use berth_api::placement::Limits;
 use berth_api::{Listener, Serving, docker, placement};
 use berth_metrics::Registry;
 use berth_metrics::api::ApiMetrics;
 use berth_model::cluster::ClusterPolicy;
 use berth_model::endpoint::EndpointDefaults;
-use berth_model::{CellId, HostState};
+use berth_model::{Bytes, CellId, HostFacts, HostState};
 use berth_scheduler::{BootstrapOptions, Options, Scheduler};
 use berth_wire::pki::Authority;
 use berth_wire::tls::{Identity, Role, Tls};
@@ -19,6 +20,15 @@ use node::Node;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// What a host of the cell gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub cpus: u64,
+    pub memory: Bytes,
+}
+
+const SMALL: Size = Size { cpus: 4, memory: Bytes::gib(4) };
 
 /// Longest that anything here may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,6 +53,11 @@ pub fn with_cell<F: Future<Output = ()>>(hosts: usize, story: impl FnOnce(Cell) 
 
 impl Cell {
     pub async fn start(hosts: usize) -> Cell {
+        Self::start_with(hosts, SMALL, Limits::default(), "127.0.0.1:0").await
+    }
+
+    /// With hosts of that size, and `/v1` within limits at an address.
+    pub async fn start_with(hosts: usize, size: Size, limits: Limits, at: &str) -> Cell {
         let directory = tempfile::tempdir().unwrap();
         let cell = CellId::random(&mut rand::rng()).to_string();
         let authority = Authority::create(&cell, &directory.path().join("ca")).unwrap();
@@ -65,12 +80,13 @@ impl Cell {
         let scheduler = berth_scheduler::start(options, tls.clone(), &registry).await.unwrap();
         let metrics = ApiMetrics::register(&registry).unwrap();
         let listener = Listener { address: "127.0.0.1:0".parse().unwrap(), tls: false };
+        let at_address = Listener { address: at.parse().unwrap(), tls: false };
         let docker_options = docker::Options { listener, endpoint: "default".to_owned() };
         let docker = docker::serve(docker_options, scheduler.clone(), tls.clone(), metrics.clone())
             .await
             .unwrap();
         let api = placement::serve(
-            placement::Options { listener },
+            placement::Options { listener: at_address, limits },
             scheduler.clone(),
             tls,
             metrics,
@@ -81,9 +97,9 @@ impl Cell {
         let mut fleets = scheduler.watch();
         fleets.wait_for(|fleet| fleet.cell().is_some()).await.unwrap();
         let mut nodes = Vec::new();
-        for number in 0..hosts {
-            let name = format!("host-{}", number + 1);
-            nodes.push(Node::start(&name, &authority, &directory, &scheduler).await);
+        for number in 1..=hosts {
+            let facts = node::facts(number, size);
+            nodes.push(Node::start(facts, &authority, &directory, &scheduler).await);
         }
         fleets
             .wait_for(|fleet| {
@@ -96,6 +112,15 @@ impl Cell {
         let (docker_at, api_at) = (docker.address(), api.address());
         let serving = vec![docker, api];
         Cell { scheduler, docker: docker_at, api: api_at, nodes, authority, serving, directory }
+    }
+
+    /// One more host, which is connected once this returns.
+    pub async fn join(&self, facts: HostFacts) -> Node {
+        let name = facts.name.clone();
+        let node = Node::start(facts, &self.authority, &self.directory, &self.scheduler).await;
+        let mut fleets = self.scheduler.watch();
+        fleets.wait_for(|fleet| fleet.host_named(&name).is_some()).await.unwrap();
+        node
     }
 
     /// A certificate of the cell.

@@ -1,8 +1,8 @@
 //! A node that plays its part: session and streams as in `model`, programs instead of guests.
 
-use super::identity;
 use super::program::{First, Run};
-use berth_model::host::{Accelerator, DatastoreFacts};
+use super::{Size, identity};
+use berth_model::host::{Accelerator, DatastoreFacts, NumaNode, Supply};
 use berth_model::image::ImageConfig;
 use berth_model::session::{self, FromScheduler};
 use berth_model::stream::{
@@ -47,7 +47,7 @@ pub struct Played {
 
 impl Node {
     pub async fn start(
-        name: &str,
+        mut facts: HostFacts,
         authority: &Authority,
         directory: &tempfile::TempDir,
         scheduler: &Scheduler,
@@ -55,7 +55,7 @@ impl Node {
         let host = HostId::random(&mut rand::rng());
         let tls = identity(authority, directory, Role::Node, &host.to_string());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let facts = facts(name, listener.local_addr().unwrap());
+        facts.stream_address = listener.local_addr().unwrap().to_string();
         let (sender, receiver) = mpsc::unbounded_channel();
         let played = Arc::new(Played {
             runs: Mutex::default(),
@@ -79,26 +79,42 @@ impl Node {
     }
 }
 
-fn facts(name: &str, streams: SocketAddr) -> HostFacts {
+/// What the host of that number says of itself: `host-1` is in rack `r1`, `host-3` in `r2`.
+pub fn facts(number: usize, size: Size) -> HostFacts {
     let datastore = DatastoreFacts {
         name: "shared".to_owned(),
         capacity: Bytes::gib(1000),
         free: Bytes::gib(900),
-        labels: BTreeMap::new(),
+        class: "ssd".to_owned(),
+        labels: BTreeMap::from([("tier".to_owned(), "fast".to_owned())]),
+    };
+    let capacity = Resources { cpu: MilliCpus::whole(size.cpus), memory: size.memory };
+    let half =
+        Resources { cpu: MilliCpus(capacity.cpu.0 / 2), memory: Bytes(capacity.memory.0 / 2) };
+    let rack = format!("r{}", number.div_ceil(2));
+    let supply = Supply {
+        cores: 4,
+        threads: 8,
+        numa: (0..2).map(|id| NumaNode { id, capacity: half }).collect(),
+        domain: vec![("zone".to_owned(), "a".to_owned()), ("rack".to_owned(), rack)],
+        networks: BTreeSet::from(["front".to_owned()]),
+        resources: BTreeMap::from([("gpu".to_owned(), 4)]),
+        shares: true,
     };
     HostFacts {
-        name: name.to_owned(),
+        name: format!("host-{number}"),
         cluster: "main".to_owned(),
-        capacity: Resources { cpu: MilliCpus::whole(4), memory: Bytes::gib(4) },
+        capacity,
         accelerator: Accelerator::Simulated,
         vm_overhead: Bytes::mib(32),
         datastores: BTreeMap::from([(SHARED, datastore)]),
-        stream_address: streams.to_string(),
+        stream_address: String::new(),
         boot_id: "boot".to_owned(),
         kernel: "6.1".to_owned(),
         hypervisor: "played".to_owned(),
         build: "test".to_owned(),
-        labels: BTreeMap::new(),
+        labels: BTreeMap::from([("number".to_owned(), number.to_string())]),
+        supply,
     }
 }
 

@@ -4,6 +4,7 @@ use super::listener::ListenerSection;
 use super::tls::TlsSection;
 use super::{Configuration, Role};
 use berth_model::{ClusterPolicy, Permille, Strategy};
+use berth_scheduler::Options;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +22,9 @@ pub struct SchedulerConfig {
     pub nodes: NodesSection,
     pub api: ListenerSection,
     pub docker: DockerSection,
+    /// How places are decided.
+    #[serde(default)]
+    pub planning: PlanningSection,
     /// Made when the cell is first set up; afterwards the fleet rules and this is ignored.
     pub clusters: Vec<ClusterSection>,
 }
@@ -51,6 +55,48 @@ impl NodesSection {
 
 const fn silent_after_ms() -> u64 {
     5000
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanningSection {
+    /// Threads that plan container VMs on the leader, and as many that decide placement requests
+    /// on every replica. 1 to 64; more than 1 pays on a machine with cores to spare.
+    pub planners: usize,
+    /// Placement requests, counted in items, that may be under way on this replica. 1,024 to
+    /// 1,048,576.
+    pub queue_items: usize,
+    /// The longest time for which a place may be held. 1,000 to 31,622,400,000 ms; without it, one
+    /// may be held until it is released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_hold_ms: Option<u64>,
+}
+
+impl Default for PlanningSection {
+    fn default() -> Self {
+        Self {
+            planners: Options::PLANNERS,
+            queue_items: Options::PLACEMENT_QUEUE,
+            max_hold_ms: None,
+        }
+    }
+}
+
+impl PlanningSection {
+    fn validate(&self) -> Result<(), String> {
+        if !(1..=64).contains(&self.planners) {
+            return Err("planning.planners must lie in 1 to 64".to_owned());
+        }
+        if !(1 << 10..=1 << 20).contains(&self.queue_items) {
+            return Err("planning.queue_items must lie in 1024 to 1048576".to_owned());
+        }
+        match self.max_hold_ms {
+            Some(most) if !(1000..=31_622_400_000).contains(&most) => {
+                Err("planning.max_hold_ms must lie in 1000 to 31622400000".to_owned())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +176,8 @@ impl ClusterSection {
             memory_overcommit: Permille(self.memory_overcommit_permille),
             disk_overcommit: Permille(self.disk_overcommit_permille),
             cpu_model: self.cpu_model.clone(),
+            // Reserves, admission control and preemption are set through `/v1/policies`.
+            ..ClusterPolicy::default()
         }
     }
 
@@ -192,6 +240,7 @@ impl Configuration for SchedulerConfig {
         }
         self.api.listener("api")?;
         self.docker.listener().listener("docker")?;
+        self.planning.validate()?;
         if self.clusters.is_empty() {
             return Err("clusters is empty; name at least one".to_owned());
         }

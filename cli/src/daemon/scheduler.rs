@@ -24,7 +24,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         .await
         .context("cannot start the scheduler")?;
     let api = berth_api::placement::serve(
-        berth_api::placement::Options { listener: listeners.0 },
+        berth_api::placement::Options::new(listeners.0),
         scheduler.clone(),
         tls.clone(),
         api_metrics.clone(),
@@ -83,5 +83,8 @@ fn options(config: &SchedulerConfig) -> Result<Options> {
     };
     let mut options = Options::new(raft, config.nodes.listen, bootstrap);
     options.silent_after = Duration::from_millis(config.nodes.silent_after_ms);
+    options.planners = config.planning.planners;
+    options.placement_queue = config.planning.queue_items;
+    options.max_hold = config.planning.max_hold_ms.map(Duration::from_millis);
     Ok(options)
 }

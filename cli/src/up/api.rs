@@ -6,7 +6,7 @@ use super::progress::Progress;
 use crate::clock;
 use crate::verbs::pages;
 use anyhow::{Context, Result};
-use berth_client::view::{ContainerView, HostView, StateView, StopRequest};
+use berth_client::view::{ContainerVmView, HostView, StateView, StopRequest};
 use berth_client::{Client, ClientError, WriteOptions};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -134,7 +134,7 @@ pub async fn stop_all(cell: &CellFile, progress: &Progress) -> Result<usize, Str
     let client = client(cell).map_err(|error| format!("{error:#}"))?;
     let listed = async {
         let hosts = pages::all(async |query| client.hosts(&query).await).await?;
-        let containers = pages::all(async |query| client.containers(&query).await).await?;
+        let containers = pages::all(async |query| client.container_vms(&query).await).await?;
         Ok::<_, ClientError>((hosts, containers))
     };
     let (hosts, containers) = tokio::time::timeout(ANSWER_LIMIT, listed)
@@ -146,7 +146,7 @@ pub async fn stop_all(cell: &CellFile, progress: &Progress) -> Result<usize, Str
         .filter(|host| host.state == CONNECTED)
         .map(|host| host.name.as_str())
         .collect();
-    let (reachable, out_of_reach): (Vec<&ContainerView>, Vec<&ContainerView>) =
+    let (reachable, out_of_reach): (Vec<&ContainerVmView>, Vec<&ContainerVmView>) =
         containers.iter().filter(|container| wants_to_run(&container.state)).partition(
             |container| container.host.as_deref().is_none_or(|host| connected.contains(host)),
         );
@@ -169,15 +169,16 @@ const fn wants_to_run(state: &StateView) -> bool {
 
 async fn stop_each(
     client: &Client,
-    containers: &[&ContainerView],
+    containers: &[&ContainerVmView],
     progress: &Progress,
 ) -> Result<usize, String> {
     let mut stops = JoinSet::new();
     for container in containers {
         let (client, id, name) = (client.clone(), container.id.clone(), container.name.clone());
         stops.spawn(async move {
-            let stopped =
-                client.stop_container(&id, &StopRequest::default(), &WriteOptions::waiting()).await;
+            let stopped = client
+                .stop_container_vm(&id, &StopRequest::default(), &WriteOptions::waiting())
+                .await;
             match stopped {
                 Ok(_) => Ok(()),
                 // It ended meanwhile, or `--rm` took it away.

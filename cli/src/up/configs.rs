@@ -81,6 +81,7 @@ fn datastores(cell: &CellFile, host: &HostEntry) -> Vec<DatastoreOptions> {
         .map(|datastore| DatastoreOptions {
             name: datastore.name.clone(),
             path: datastore.path.clone(),
+            class: String::new(),
             labels: BTreeMap::new(),
         })
         .collect()
@@ -104,6 +105,7 @@ fn scheduler(
             tls: None,
             endpoint: ENDPOINT.to_owned(),
         },
+        planning: Default::default(),
         clusters: choices.clusters.iter().map(|name| ClusterSection::named(name)).collect(),
     })
 }
@@ -115,7 +117,10 @@ fn node(state: &Path, cell: &CellFile, process: &Process, choices: &Choices) -> 
         host_id: host.id,
         host_name: host.name.clone(),
         cluster: host.cluster.clone(),
+        domain: Vec::new(),
+        networks: Vec::new(),
         labels: BTreeMap::new(),
+        resources: BTreeMap::new(),
         schedulers: replicas(cell, "nodes")
             .into_iter()
             .filter_map(|(number, address)| Some((number.parse().ok()?, address)))
@@ -138,6 +143,7 @@ fn node(state: &Path, cell: &CellFile, process: &Process, choices: &Choices) -> 
         capacity: CapacityOptions {
             cpu_milli: Some(choices.host_cpu_milli),
             memory_mib: Some(choices.host_memory_mib),
+            numa: Vec::new(),
         },
         // The machine's own share was taken off before the rest was dealt to the hosts.
         reserve: ReserveOptions { cpu_milli: 0, memory_mib: 0 },
@@ -147,6 +153,7 @@ fn node(state: &Path, cell: &CellFile, process: &Process, choices: &Choices) -> 
             Isolation::Namespaces => GuestEgress::Allow,
             Isolation::Processes => GuestEgress::LoopbackProtected,
         },
+        cgroup_parent: "/".into(),
         limits: Limits::default(),
     })
 }

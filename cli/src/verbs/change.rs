@@ -1,9 +1,8 @@
 //! `berth start`, `stop` and `delete`.
 
 use super::connection::Connection;
-use super::get::print_container;
-use super::output;
 use super::refused::told;
+use super::{get, output};
 use anyhow::{Context, Result};
 use berth_client::WriteOptions;
 use berth_client::view::StopRequest;
@@ -59,26 +58,26 @@ fn options(no_wait: bool) -> WriteOptions {
 
 pub async fn start(arguments: StartArguments) -> Result<()> {
     let client = arguments.connection.client()?;
-    let answer = client.start_container(&arguments.container, &options(arguments.no_wait)).await;
+    let answer = client.start_container_vm(&arguments.container, &options(arguments.no_wait)).await;
     let started =
         told(answer).with_context(|| format!("`{}` was not started", arguments.container))?;
-    print_container(&started, arguments.connection.output)
+    get::print(&get::CONTAINER_VMS, &started, arguments.connection.output)
 }
 
 pub async fn stop(arguments: StopArguments) -> Result<()> {
     let client = arguments.connection.client()?;
     let request = StopRequest { signal: arguments.signal, grace_seconds: arguments.grace };
     let answer =
-        client.stop_container(&arguments.container, &request, &options(arguments.no_wait)).await;
+        client.stop_container_vm(&arguments.container, &request, &options(arguments.no_wait)).await;
     let stopped =
         told(answer).with_context(|| format!("`{}` was not stopped", arguments.container))?;
-    print_container(&stopped, arguments.connection.output)
+    get::print(&get::CONTAINER_VMS, &stopped, arguments.connection.output)
 }
 
 pub async fn delete(arguments: DeleteArguments) -> Result<()> {
     let client = arguments.connection.client()?;
     let options = WriteOptions { force: arguments.force, ..options(arguments.no_wait) };
-    told(client.delete_container(&arguments.container, &options).await)
+    told(client.delete_container_vm(&arguments.container, &options).await)
         .with_context(|| format!("`{}` was not deleted", arguments.container))?;
     output::line(&format!("{} deleted", arguments.container))
 }

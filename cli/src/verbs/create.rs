@@ -1,12 +1,12 @@
 //! `berth create`: a container VM through `/v1`.
 
 use super::connection::Connection;
-use super::explain::DemandArguments;
-use super::get::print_container;
+use super::demand::{DemandArguments, parse_label};
+use super::get;
 use super::refused::told;
 use anyhow::{Context, Result};
 use berth_client::WriteOptions;
-use berth_client::view::ContainerRequest;
+use berth_client::view::ContainerVmRequest;
 use berth_model::IdempotencyKey;
 use std::collections::BTreeMap;
 
@@ -38,6 +38,9 @@ pub struct Arguments {
     workdir: Option<String>,
     #[arg(long)]
     hostname: Option<String>,
+    /// Id of a reservation that it is made on: with its host and its datastore.
+    #[arg(long, value_name = "ID")]
+    reservation: Option<String>,
     /// Remove it once it has exited.
     #[arg(long)]
     rm: bool,
@@ -54,17 +57,12 @@ pub struct Arguments {
     connection: Connection,
 }
 
-fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').unwrap_or((text, ""));
-    match name.is_empty() {
-        true => Err(format!("`{text}` is not a label; write it as name=value")),
-        false => Ok((name.to_owned(), value.to_owned())),
-    }
-}
-
 pub async fn run(arguments: Arguments) -> Result<()> {
     let client = arguments.connection.client()?;
-    let request = ContainerRequest {
+    let request = ContainerVmRequest {
+        image: arguments.image,
+        demand: arguments.demand.request(),
+        reservation: arguments.reservation,
         name: arguments.name,
         endpoint: arguments.endpoint,
         command: arguments.command,
@@ -75,14 +73,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         auto_remove: arguments.rm,
         labels: arguments.label.into_iter().collect::<BTreeMap<_, _>>(),
         start: arguments.start,
-        ..arguments.demand.request(arguments.image)
+        ..ContainerVmRequest::default()
     };
     let options = WriteOptions {
         wait: !arguments.no_wait,
         key: arguments.idempotency_key,
         ..WriteOptions::default()
     };
-    let created = told(client.create_container(&request, &options).await)
+    let created = told(client.create_container_vm(&request, &options).await)
         .context("the container VM was not created")?;
-    print_container(&created, arguments.connection.output)
+    get::print(&get::CONTAINER_VMS, &created, arguments.connection.output)
 }

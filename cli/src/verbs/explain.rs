@@ -1,11 +1,11 @@
 //! `berth explain`: where a container VM would go, or why it goes nowhere.
 
 use super::connection::Connection;
+use super::demand::{DemandArguments, described};
 use super::output::{self, Format};
-use super::units::{self, parse_bytes, parse_cpus};
 use anyhow::{Context, Result};
 use berth_client::view::{
-    ContainerRequest, ContainerView, DemandView, ExplanationView, PlacementView, StateView,
+    ContainerVmRequest, ContainerVmView, DemandView, ExplanationView, StateView, TrialView,
 };
 use berth_client::{Client, ListQuery};
 
@@ -24,54 +24,6 @@ pub struct Arguments {
     connection: Connection,
 }
 
-/// What a container VM asks of its place.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct DemandArguments {
-    /// CPUs: 2, 0.5.
-    #[arg(long, value_parser = parse_cpus)]
-    pub cpus: Option<u64>,
-    /// Memory limit: 512m, 2g.
-    #[arg(long, short, value_parser = parse_bytes)]
-    pub memory: Option<u64>,
-    /// Size of its own disk: 8g.
-    #[arg(long, value_parser = parse_bytes)]
-    pub disk: Option<u64>,
-    /// Only in this cluster.
-    #[arg(long)]
-    pub cluster: Option<String>,
-    /// Only on this host.
-    #[arg(long)]
-    pub host: Option<String>,
-    /// Only on this datastore.
-    #[arg(long)]
-    pub datastore: Option<String>,
-}
-
-impl DemandArguments {
-    /// A request that asks for this and nothing else.
-    pub fn request(self, image: String) -> ContainerRequest {
-        ContainerRequest {
-            image,
-            cpu_millis: self.cpus,
-            memory_bytes: self.memory,
-            disk_bytes: self.disk,
-            cluster: self.cluster,
-            host: self.host,
-            datastore: self.datastore,
-            ..ContainerRequest::default()
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.cpus.is_none()
-            && self.memory.is_none()
-            && self.disk.is_none()
-            && self.cluster.is_none()
-            && self.host.is_none()
-            && self.datastore.is_none()
-    }
-}
-
 pub async fn run(arguments: Arguments) -> Result<()> {
     let client = arguments.connection.client()?;
     let format = arguments.connection.output;
@@ -81,15 +33,19 @@ pub async fn run(arguments: Arguments) -> Result<()> {
                 arguments.demand.is_empty() && arguments.image.is_none(),
                 "name a container, or a demand to try; not both"
             );
-            existing(&client.container(&container).await?, format)
+            existing(&client.container_vm(&container).await?, format)
         }
         None => {
             let image = match arguments.image {
                 Some(image) => image,
                 None => any_image(&client).await?,
             };
-            let request = arguments.demand.request(image);
-            let placement = client.explain(&request).await?;
+            let request = ContainerVmRequest {
+                image,
+                demand: arguments.demand.request(),
+                ..ContainerVmRequest::default()
+            };
+            let placement = client.try_container_vm(&request).await?;
             wish(&placement, format)?;
             // A script must be able to tell by the exit code.
             anyhow::ensure!(placement.place.is_some(), "no host will take it, as said above");
@@ -106,7 +62,7 @@ async fn any_image(client: &Client) -> Result<String> {
     image.map(|image| image.id).context("the cell has no image yet; load one with `docker load`")
 }
 
-fn existing(container: &ContainerView, format: Format) -> Result<()> {
+fn existing(container: &ContainerVmView, format: Format) -> Result<()> {
     let refused = match &container.state {
         StateView::Pending { refused } | StateView::Waiting { refused } => refused.as_ref(),
         StateView::Created
@@ -116,14 +72,14 @@ fn existing(container: &ContainerView, format: Format) -> Result<()> {
         | StateView::Removing => None,
     };
     match (format, refused) {
-        (Format::Json, _) => output::json(&container.state),
+        (Format::Json | Format::Yaml, _) => output::structured(format, &container.state),
         (Format::Table, Some(refused)) => {
-            output::text(&refusal(&container.name, &container.demand, refused))
+            output::text(&refusal(&container.name, Some(&container.demand), refused))
         }
         (Format::Table, None) => output::line(&format!(
             "{} ({}) is {}{}{}",
             container.name,
-            demand(&container.demand),
+            described(&container.demand),
             container.state.phase(),
             container.host.as_ref().map_or(String::new(), |host| format!(", host {host}")),
             container
@@ -134,44 +90,35 @@ fn existing(container: &ContainerView, format: Format) -> Result<()> {
     }
 }
 
-fn wish(placement: &PlacementView, format: Format) -> Result<()> {
-    match (format, &placement.place, &placement.explanation) {
-        (Format::Json, _, _) => output::json(placement),
-        (Format::Table, Some(place), _) => output::line(&format!(
-            "{} would go to host {}, datastore {}, in cluster {}",
-            demand(&placement.demand),
-            place.host,
-            place.datastore,
-            place.cluster
-        )),
-        (Format::Table, None, Some(explanation)) => {
-            output::text(&refusal("this", &placement.demand, explanation))
-        }
-        (Format::Table, None, None) => output::line("there is no host to place it on"),
+fn wish(trial: &TrialView, format: Format) -> Result<()> {
+    if format != Format::Table {
+        return output::structured(format, trial);
     }
-}
-
-fn demand(demand: &DemandView) -> String {
-    let mut text = format!(
-        "{} cpu, {} memory, {} disk",
-        units::cpus(demand.cpu_millis),
-        units::bytes(demand.memory_bytes),
-        units::bytes(demand.disk_bytes)
-    );
-    for (kind, name) in
-        [("cluster", &demand.cluster), ("host", &demand.host), ("datastore", &demand.datastore)]
-    {
-        if let Some(name) = name {
-            text.push_str(&format!(", {kind} {name}"));
+    match (&trial.place, &trial.explanation) {
+        (Some(place), _) => {
+            let datastore = place.datastore.as_deref().unwrap_or("none");
+            output::line(&format!(
+                "{} would go to host {}, datastore {datastore}, in cluster {}",
+                described(&trial.demand),
+                place.host,
+                place.cluster
+            ))?;
+            trial.victims.iter().try_for_each(|victim| {
+                output::line(&format!("{} {} would give way", victim.kind, victim.id))
+            })
         }
+        (None, Some(explanation)) => {
+            output::text(&refusal("this", Some(&trial.demand), explanation))
+        }
+        (None, None) => output::line("there is no host to place it on"),
     }
-    text
 }
 
 /// Everything that is known of a refusal: the count by filter, each host's own reason, and what
 /// would help.
-fn refusal(what: &str, asked: &DemandView, explanation: &ExplanationView) -> String {
-    let mut text = format!("{what} fits nowhere ({}): {}\n", demand(asked), explanation.summary);
+pub fn refusal(what: &str, asked: Option<&DemandView>, explanation: &ExplanationView) -> String {
+    let asked = asked.map_or(String::new(), |asked| format!(" ({})", described(asked)));
+    let mut text = format!("{what} fits nowhere{asked}: {}\n", explanation.summary);
     for (filter, count) in &explanation.refused {
         text.push_str(&format!("\n{filter} refuses {count} of {}\n", explanation.considered));
         for host in explanation.hosts.iter().filter(|host| host.filter == *filter) {
@@ -213,12 +160,11 @@ mod tests {
             cpu_millis: 8000,
             memory_bytes: 512 << 20,
             disk_bytes: 8 << 30,
-            cluster: None,
             host: Some("h1".to_owned()),
-            datastore: None,
+            ..DemandView::default()
         };
         assert_eq!(
-            refusal("this", &asked, &explanation),
+            refusal("this", Some(&asked), &explanation),
             "this fits nowhere (8 cpu, 512 MiB memory, 8 GiB disk, host h1): 0 of 2 hosts fit\n\n\
              capacity refuses 1 of 2\n  h1: 8 cpu needed, 2 cpu free\n\n\
              rules refuses 1 of 2\n  h2: another host is asked for\n\n\

@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for programs. A pipe that was closed early, as by
+//! What commands print: tables for people, JSON and YAML for programs. A pipe that was closed early, as by
 //! `head`, is no error.
 
 use anyhow::{Context, Result};
@@ -10,6 +10,7 @@ pub enum Format {
     #[default]
     Table,
     Json,
+    Yaml,
 }
 
 pub fn text(text: &str) -> Result<()> {
@@ -26,7 +27,17 @@ pub fn line(line: &str) -> Result<()> {
     text(&format!("{line}\n"))
 }
 
-pub fn json(value: &impl serde::Serialize) -> Result<()> {
+/// Whole, in a form for programs; a table has no such form and is shown as JSON.
+pub fn structured(format: Format, value: &impl serde::Serialize) -> Result<()> {
+    match format {
+        Format::Yaml => {
+            text(&serde_yaml_ng::to_string(value).context("cannot write the answer as YAML")?)
+        }
+        Format::Json | Format::Table => json(value),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<()> {
     line(&serde_json::to_string_pretty(value).context("cannot write the answer as JSON")?)
 }
 

@@ -45,14 +45,14 @@ pub fn sweep(datastore: &Datastore) -> io::Result<usize> {
 mod tests {
     use super::*;
     use crate::datastore::DatastoreOptions;
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     const CONTAINER: ContainerId = ContainerId::from_bytes([5; 32]);
 
     fn datastore(path: &Path) -> Datastore {
         let (name, path) = ("local".into(), path.to_owned());
-        Datastore::register(&DatastoreOptions { name, path, labels: BTreeMap::new() }).unwrap()
+        Datastore::register(&DatastoreOptions { name, path, ..DatastoreOptions::default() })
+            .unwrap()
     }
 
     #[test]

@@ -17,9 +17,7 @@ fn run_order() -> RunOrder {
         cpu: MilliCpus(1000),
         memory: Bytes::mib(64),
         disk: Bytes::gib(1),
-        cluster: None,
-        host: None,
-        datastore: None,
+        ..Demand::default()
     };
     let spec = ContainerSpec {
         image: ImageId::from_bytes([1; 32]),
@@ -48,7 +46,13 @@ fn run_order() -> RunOrder {
         labels: BTreeMap::new(),
         docker_request: String::new(),
     };
-    RunOrder { name: "name".into(), spec, image_datastore: STORE, cpu_model: "Nehalem".into() }
+    RunOrder {
+        name: "name".into(),
+        spec: spec.into(),
+        image_datastore: STORE,
+        cpu_model: "Nehalem".into(),
+        numa: vec![],
+    }
 }
 
 fn stop_order(grace: u32) -> StopOrder {

@@ -39,6 +39,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Most bytes of output that one run may leave in its log.
     fn log_limit(&self) -> berth_model::Bytes;
 
+    /// Whether container VMs are weighed against each other here (`Demand::shares`).
+    fn weighs(&self) -> bool;
+
     /// Makes the delta disk if the container VM has none yet.
     async fn prepare(&self, plan: &LaunchPlan) -> Result<(), LaunchError>;
 
@@ -152,6 +155,18 @@ pub enum LaunchError {
     DiskInUse(PathBuf),
     #[error("the hypervisor started but its monitor did not answer: {0}")]
     Monitor(MonitorError),
+    #[error(
+        "container VM was placed on NUMA nodes {nodes:?}, but {reason}; the facts that placed it no \
+         longer hold, start it again"
+    )]
+    Numa { nodes: Vec<u16>, reason: String },
+    #[error(
+        "container VMs cannot be weighed against each other on this host: {reason}; start it on \
+         another host or without shares"
+    )]
+    NoShares { reason: String },
+    #[error("no control group for the hypervisor: {}", crate::causes::with_causes(.0))]
+    Group(qemu::confinement::GroupsError),
     #[error("cannot {what} {}: {source}", path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }

@@ -4,6 +4,7 @@ use berth_model::container::{ContainerSpec, NetworkMode};
 use berth_model::{Bytes, ContainerId, Epoch};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a guest's kernel writes on its console, in the run directory. It may be emptied at any time.
@@ -29,8 +30,10 @@ pub struct LaunchPlan {
     pub log: PathBuf,
     pub run_directory: PathBuf,
     pub network: NetworkMode,
-    /// For the simulated hypervisor, which plays what it says.
-    pub spec: ContainerSpec,
+    /// The operating system's numbers of the NUMA nodes that it is bound to, evenly.
+    pub numa: Vec<u16>,
+    /// Its demand says how it is weighed; the simulated hypervisor plays what it says.
+    pub spec: Arc<ContainerSpec>,
 }
 
 impl LaunchPlan {

@@ -135,7 +135,7 @@ fn store() -> Store {
 fn store_with(limits: Limits, sqfstar: &str) -> Store {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
-    let options = DatastoreOptions { name: "local".into(), path, labels: BTreeMap::new() };
+    let options = DatastoreOptions { name: "local".into(), path, ..DatastoreOptions::default() };
     let datastore = Arc::new(Datastore::register(&options).unwrap());
     let metrics = NodeMetrics::register(&berth_metrics::Registry::new()).unwrap();
     let host = HostId::from_bytes([1; 16]);

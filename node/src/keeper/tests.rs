@@ -10,8 +10,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 fn options(directory: &Path) -> Options {
     let store = directory.join("store");
     std::fs::create_dir(&store).unwrap();
-    let datastore =
-        |name: &str, path| DatastoreOptions { name: name.into(), path, labels: BTreeMap::new() };
+    let datastore = |name: &str, path| DatastoreOptions {
+        name: name.into(),
+        path,
+        ..DatastoreOptions::default()
+    };
     Options {
         host_id: HOST,
         run_directory: directory.to_owned(),

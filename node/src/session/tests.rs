@@ -2,7 +2,7 @@
 
 use super::*;
 use berth_model::assignment::{VmOrder, Want};
-use berth_model::host::Accelerator;
+use berth_model::host::{Accelerator, Supply};
 use berth_model::{
     Bytes, CellId, ContainerId, DatastoreId, Epoch, Generation, Incarnation, MilliCpus, Resources,
 };
@@ -30,6 +30,7 @@ fn facts(name: &str) -> HostFacts {
         hypervisor: "none".into(),
         build: crate::BUILD.into(),
         labels: BTreeMap::new(),
+        supply: Supply::default(),
     }
 }
 

@@ -188,7 +188,7 @@ async fn what_is_not_here_is_refused_by_name() {
     let mut away = host.ask(StreamRequest::LoadImages { datastore }).await;
     assert_eq!(refused(away.next().await), StreamRefusal::DatastoreUnreachable(datastore));
     let mut order = host.node.order("sleep 1000");
-    order.spec.open_stdin = false;
+    Arc::make_mut(&mut order.spec).open_stdin = false;
     let orders = [
         (container(1), 1, host.node.run("sleep 1000")),
         (container(2), 1, Want::Run(Box::new(order))),

@@ -95,6 +95,7 @@ impl VmSettings {
             log: crate::output::log_path(&self.directory, self.epoch),
             run_directory: self.run_directory.clone(),
             network: spec.network,
+            numa: self.order.numa.clone(),
             spec: spec.clone(),
         }
     }

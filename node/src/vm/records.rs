@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
 const SETTINGS_FILE: &str = "settings.json";
 const STARTED_FILE: &str = "started.json";
 

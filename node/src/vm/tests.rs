@@ -30,9 +30,7 @@ pub(crate) fn scripted(script: &str) -> ContainerSpec {
             cpu: MilliCpus(1000),
             memory: Bytes::mib(64),
             disk: Bytes::gib(1),
-            cluster: None,
-            host: None,
-            datastore: None,
+            ..Demand::default()
         },
         network: NetworkMode::None,
         auto_remove: false,
@@ -92,9 +90,10 @@ impl Bench {
             epoch: Epoch(1),
             order: RunOrder {
                 name: "web".to_owned(),
-                spec: scripted(&self.script),
+                spec: scripted(&self.script).into(),
                 image_datastore: DatastoreId::from_bytes([2; 16]),
                 cpu_model: "Nehalem".to_owned(),
+                numa: vec![],
             },
             directory: self.root.path().join("datastore/containers").join(container.to_string()),
             base: self.root.path().join("base.squashfs"),
@@ -352,6 +351,22 @@ async fn a_run_that_was_lost_with_its_host_ends_with_255() {
     let handle = bench.adopt();
     assert_eq!(bench.exited().await.code, 255);
     bench.over(&handle).await;
+}
+
+#[actix_rt::test]
+async fn what_is_ordered_of_numa_nodes_and_shares_reaches_the_hypervisor() {
+    let mut bench = Bench::new("sleep 1; exit 0");
+    let mut settings = bench.settings();
+    settings.order.numa = vec![0, 2];
+    Arc::make_mut(&mut settings.order.spec).demand.shares.cpu = Some(300);
+    let run_directory = settings.run_directory.clone();
+    let (hypervisor, tell) = (bench.hypervisor.clone(), bench.tell.clone());
+    let _handle = start(settings, hypervisor, tell, bench.metrics.clone());
+    assert!(matches!(bench.fact().await, Fact::VmStarted { .. }));
+    let plan = bench.hypervisor.plan_in(&run_directory).unwrap();
+    assert_eq!(plan.numa, [0, 2]);
+    assert_eq!(plan.spec.demand.shares.cpu, Some(300));
+    assert!(matches!(bench.fact().await, Fact::VmExited { .. }));
 }
 
 #[test]

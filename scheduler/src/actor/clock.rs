@@ -2,7 +2,7 @@
 //! replicated.
 
 use berth_model::Timestamp;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[expect(clippy::disallowed_methods, reason = "measures latencies at the edge")]
 pub(super) fn now() -> Instant {
@@ -14,4 +14,27 @@ pub(super) fn now() -> Instant {
 pub(super) fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Milliseconds since it was made, for pure code that counts time and reads no clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ticker(Instant);
+
+impl Ticker {
+    pub fn new() -> Self {
+        Self(now())
+    }
+
+    pub fn ms(self) -> u64 {
+        millis(self.0.elapsed())
+    }
+
+    /// The instant at which it shows `ms`.
+    pub fn at(self, ms: u64) -> Instant {
+        self.0 + Duration::from_millis(ms)
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,15 +6,18 @@
 
 use super::clock;
 use super::machine::Published;
+use super::placer::{PlaceRequest, Placers};
 use super::proposer::decode_answer;
 use super::start::Running;
 use crate::fleet::{Fleet, format};
-use crate::placement::{self, Placement};
+use crate::placement::{self, Ask, Guides};
+use crate::planner::placing::PlaceAnswer;
+use crate::whatif::{self, Question};
 use berth_metrics::scheduler::SchedulerMetrics;
 use berth_model::change::Change;
-use berth_model::command::{Command, CommandBody, Principal};
+use berth_model::command::{Command, CommandBody, Condition, Principal};
 use berth_model::{
-    CellId, Demand, EndpointId, Explanation, IdempotencyKey, Image, Rejection, RequestId, Revision,
+    CellId, EndpointId, Explanation, IdempotencyKey, Place, Rejection, RequestId, Revision,
     Timestamp,
 };
 use berth_raft::{ProposeError, ReplicaHandle};
@@ -36,6 +39,8 @@ pub struct Request {
     pub traceparent: Option<String>,
     /// From now. What was not applied by then is not applied later.
     pub deadline: Duration,
+    /// Applied only if the object was last changed at this index.
+    pub condition: Option<Condition>,
     pub body: CommandBody,
 }
 
@@ -106,6 +111,7 @@ struct Shared {
     cell: CellId,
     replica: ReplicaHandle,
     published: Published,
+    placers: Placers,
     metrics: SchedulerMetrics,
     nodes_address: SocketAddr,
     /// Taken at shutdown.
@@ -117,6 +123,7 @@ pub(super) struct Parts {
     pub cell: CellId,
     pub replica: ReplicaHandle,
     pub published: Published,
+    pub placers: Placers,
     pub metrics: SchedulerMetrics,
     pub nodes_address: SocketAddr,
     pub running: Running,
@@ -131,9 +138,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Scheduler {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { cell, replica, published, metrics, nodes_address, running } = parts;
+        let Parts { cell, replica, published, placers, metrics, nodes_address, running } = parts;
         let running = Mutex::new(Some(running));
-        let shared = Shared { cell, replica, published, metrics, nodes_address, running };
+        let shared = Shared { cell, replica, published, placers, metrics, nodes_address, running };
         Self { shared: Arc::new(shared) }
     }
 
@@ -172,6 +179,7 @@ impl Scheduler {
             traceparent: request.traceparent,
             key: Some(key),
             deadline: None,
+            condition: request.condition,
             body: request.body,
         };
         // Once a try may have been applied, only an answer ends the doubt.
@@ -272,15 +280,31 @@ impl Scheduler {
         self.shared.published.fleet.clone()
     }
 
-    /// Where a container VM with this demand would go: datastore and host in one decision, against
-    /// what is free in `fleet`. Changes nothing. `image: None` asks regardless of images.
+    /// Decides places, on this replica, and holds them if asked to: one or many, each for itself or
+    /// all together. What is answered as held is applied here. Asked again with the same ids, it
+    /// answers what is held already.
+    pub async fn place(&self, request: PlaceRequest) -> Result<PlaceAnswer, SubmitError> {
+        self.shared.placers.place(request).await
+    }
+
+    /// Where this would go, against what is free in `fleet`, or why nowhere, with the reasons of
+    /// `hosts` hosts. Changes nothing. For what [`Scheduler::place`] cannot say, such as an image.
     pub fn explain(
         &self,
         fleet: &Fleet,
-        demand: &Demand,
-        image: Option<&Image>,
-    ) -> Result<Placement, Explanation> {
-        placement::place(fleet, demand, image.map(|image| &image.datastores))
+        ask: &Ask<'_>,
+        hosts: usize,
+    ) -> Result<Place, Box<Explanation>> {
+        placement::scan::decide(fleet, &Guides::learn(fleet), ask)
+            .ok_or_else(|| Box::new(placement::explain(fleet, ask, hosts)))
+    }
+
+    /// What would be, on the newest fleet of this replica; nothing changes. It is computed beside
+    /// everything else, and may take seconds where there are many hosts.
+    pub async fn what_if(&self, question: Question) -> Result<whatif::Answer, ReadError> {
+        let fleet = Arc::clone(&self.shared.published.fleet.borrow());
+        let answering = tokio::task::spawn_blocking(move || whatif::answer(&fleet, &question));
+        answering.await.map_err(|_| ReadError::Stopped)
     }
 
     /// Role, term, leader and indexes of this replica.

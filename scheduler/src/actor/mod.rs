@@ -3,8 +3,9 @@
 //! ```text
 //!  replica thread: machine ── Arc<Fleet>, Reign ─┬─► planner ── Place ──────────► proposer ─► replica
 //!                                                ├─► dispatcher ─► node_session ── Observe ─┘
+//!                                                ├─► placer ── Reserve ───────► proposer ─► replica
 //!                                                ├─► bootstrap (once in a cell's life)
-//!                                                └─► handle: submit, read, watch
+//!                                                └─► handle: submit, place, read, watch, what_if
 //! ```
 //!
 //! Promises: only a replica that leads and has applied everything of earlier leaders plans,
@@ -19,6 +20,7 @@ mod listener;
 mod machine;
 mod mailbox;
 mod node_session;
+pub mod placer;
 mod planner;
 mod proposer;
 pub mod start;

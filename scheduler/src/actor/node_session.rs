@@ -161,7 +161,7 @@ impl NodeSession {
     fn is_known_as_it_is(&self) -> bool {
         let fleet = self.around.published.fleet.borrow();
         fleet.host(self.host).is_some_and(|host| match host.state {
-            HostState::Connected { .. } => host.facts == self.facts,
+            HostState::Connected { .. } => *host.facts == self.facts,
             HostState::Silent { .. } => false,
         })
     }

@@ -68,6 +68,18 @@ impl Proposer {
         self.metrics.committed(self.origin, began.elapsed().as_secs_f64());
         finish(applied)
     }
+
+    /// A command that is encoded already; its answer may be a rejection.
+    pub async fn propose_encoded(
+        &self,
+        command: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(u64, Answer), ProposeError> {
+        let began = clock::now();
+        let applied = self.replica.propose(command, timeout).await?;
+        self.metrics.committed(self.origin, began.elapsed().as_secs_f64());
+        Ok((applied.index, decode_answer(&applied.answer)))
+    }
 }
 
 fn finish(applied: berth_raft::Applied) -> Result<Done, ProposeFailure> {
@@ -90,6 +102,7 @@ fn command(principal: Principal, body: CommandBody) -> Command {
         traceparent: None,
         key: None,
         deadline: None,
+        condition: None,
         body,
     }
 }

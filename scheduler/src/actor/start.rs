@@ -1,14 +1,19 @@
 //! Puts a scheduler together: replica, machine, planner, dispatcher, nodes listener.
 
 use super::bootstrap;
+use super::clock::millis;
 use super::dispatcher::{Dispatcher, Dissolve};
 use super::handle::{Parts, Scheduler};
 use super::listener::{self, Door};
 use super::machine::SchedulerMachine;
 use super::node_session::Surroundings;
+use super::placer::{Around, Placer, Placers};
 use super::planner::PlannerActor;
 use super::proposer::Proposer;
+use crate::fleet::format::COMMAND_MAX;
 use crate::options::{Options, OptionsError};
+use crate::planner::Share;
+use crate::planner::placing::Limits;
 use actix::{Actor, Addr, Arbiter};
 use berth_metrics::Registry;
 use berth_metrics::raft::RaftMetrics;
@@ -62,15 +67,39 @@ pub async fn start(
     let nodes = TcpListener::bind(address).await.map_err(listen)?;
     let nodes_address = nodes.local_addr().map_err(listen)?;
 
-    let id = options.raft.id;
+    let (id, command_limit) = (options.raft.id, options.raft.command_limit);
     let (machine, published) = SchedulerMachine::new(metrics.clone());
     let replica = Replica::start(options.raft, tls.clone(), machine, raft_metrics).await?;
     let proposer = Proposer::new(replica.clone(), options.propose_timeout, metrics.clone());
 
-    let planning = Arbiter::new();
-    let planner =
-        PlannerActor::new(id, published.clone(), proposer.with_origin("planner"), metrics.clone());
-    PlannerActor::start_in_arbiter(&planning.handle(), |_| planner);
+    let mut arbiters = Vec::new();
+    for number in 0..options.planners {
+        let planner = PlannerActor::new(
+            id,
+            Share::new(number, options.planners),
+            published.clone(),
+            proposer.with_origin("planner"),
+            metrics.clone(),
+        );
+        let planning = Arbiter::new();
+        PlannerActor::start_in_arbiter(&planning.handle(), |_| planner);
+        arbiters.push(planning);
+    }
+    let max_hold_ms = options.max_hold.map(millis);
+    let limits = Limits::new(id, command_limit.min(COMMAND_MAX), max_hold_ms);
+    let (placers, inboxes) = Placers::new(options.planners, options.placement_queue);
+    for inbox in inboxes {
+        let around = Around {
+            inbox,
+            published: published.clone(),
+            proposer: proposer.with_origin("placer"),
+            timeout: options.propose_timeout,
+            metrics: metrics.clone(),
+        };
+        let placing = Arbiter::new();
+        placing.spawn(Placer::new(limits, around).run());
+        arbiters.push(placing);
+    }
 
     let dispatching = Arbiter::new();
     let dispatcher = Dispatcher::new(
@@ -102,10 +131,10 @@ pub async fn start(
     ))
     .abort_handle();
 
-    let mut arbiters = vec![planning, dispatching];
+    arbiters.push(dispatching);
     arbiters.extend(sessions);
     let running = Running { dispatcher, tasks: vec![listening, bootstrapping], arbiters };
-    let parts = Parts { cell, replica, published, metrics, nodes_address, running };
+    let parts = Parts { cell, replica, published, placers, metrics, nodes_address, running };
     Ok(Scheduler::new(parts))
 }
 

@@ -1,4 +1,4 @@
-//! The first command of a cell, and the clusters and endpoints that it and later ones make.
+//! The first command of a cell, and what clusters and endpoints must look like.
 
 use super::names::{check_name, taken};
 use super::{At, Fleet};
@@ -7,11 +7,8 @@ use berth_model::cluster::ClusterPolicy;
 use berth_model::command::Bootstrap;
 use berth_model::endpoint::EndpointDefaults;
 use berth_model::rejection::NameKind;
-use berth_model::{
-    Bytes, Cluster, ClusterId, Endpoint, EndpointId, MilliCpus, Permille, Rejection,
-};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use berth_model::{Admission, Bytes, EndpointId, MilliCpus, Permille, Rejection};
+use std::collections::BTreeSet;
 
 impl Fleet {
     /// Sets the cell up, once. Several replicas may try; all but the first change nothing.
@@ -27,71 +24,23 @@ impl Fleet {
             NameKind::Endpoint,
             bootstrap.endpoints.iter().map(|(id, name, _)| (id, name)),
         )?;
-        for (_, _, policy) in &bootstrap.clusters {
-            check_policy(policy)?;
+        for (id, _, policy) in &bootstrap.clusters {
+            self.check_policy_of(*id, policy)?;
         }
         for (id, _, defaults) in &bootstrap.endpoints {
-            check_endpoint(*id, defaults)?;
+            if *id == EndpointId::SYSTEM {
+                return Err(id_taken("endpoint id", id));
+            }
+            check_defaults(defaults)?;
         }
         self.cell = Some(bootstrap.cell);
         for (id, name, policy) in bootstrap.clusters {
-            self.put_cluster(at, id, name, policy);
+            self.add_cluster(at, id, name, policy);
         }
         for (id, name, defaults) in bootstrap.endpoints {
-            self.put_endpoint(at, id, name, defaults);
+            self.add_endpoint(at, id, name, defaults);
         }
         Ok(Change::Bootstrapped)
-    }
-
-    pub(super) fn create_cluster(
-        &mut self,
-        at: At,
-        id: ClusterId,
-        name: String,
-        policy: ClusterPolicy,
-    ) -> Answer {
-        check_name(NameKind::Cluster, &name)?;
-        check_policy(&policy)?;
-        if self.names.clusters.contains_key(&name) {
-            return Err(taken(NameKind::Cluster, &name));
-        }
-        if self.clusters.contains_key(&id) {
-            return Err(id_taken("cluster id", &id));
-        }
-        self.put_cluster(at, id, name, policy);
-        Ok(Change::ClusterCreated { cluster: id })
-    }
-
-    pub(super) fn create_endpoint(
-        &mut self,
-        at: At,
-        id: EndpointId,
-        name: String,
-        defaults: EndpointDefaults,
-    ) -> Answer {
-        check_name(NameKind::Endpoint, &name)?;
-        check_endpoint(id, &defaults)?;
-        if self.names.endpoints.contains_key(&name) {
-            return Err(taken(NameKind::Endpoint, &name));
-        }
-        if self.endpoints.contains_key(&id) {
-            return Err(id_taken("endpoint id", &id));
-        }
-        self.put_endpoint(at, id, name, defaults);
-        Ok(Change::EndpointCreated { endpoint: id })
-    }
-
-    fn put_cluster(&mut self, at: At, id: ClusterId, name: String, policy: ClusterPolicy) {
-        let meta = at.meta(EndpointId::SYSTEM, BTreeMap::new());
-        self.names.clusters.insert(name.clone(), id);
-        self.clusters.insert(id, Arc::new(Cluster { id, name, policy, meta }));
-    }
-
-    fn put_endpoint(&mut self, at: At, id: EndpointId, name: String, defaults: EndpointDefaults) {
-        let meta = at.meta(id, BTreeMap::new());
-        self.names.endpoints.insert(name.clone(), id);
-        let endpoint = Endpoint { id, name, image_store: None, defaults, meta };
-        self.endpoints.insert(id, Arc::new(endpoint));
     }
 }
 
@@ -120,10 +69,15 @@ fn check_distinct<'a, Id: Ord + ToString + 'a>(
     Ok(())
 }
 
-fn check_policy(policy: &ClusterPolicy) -> Result<(), Rejection> {
-    check_permille("cpu overcommit", policy.cpu_overcommit, 16_000)?;
-    check_permille("memory overcommit", policy.memory_overcommit, 4_000)?;
-    check_permille("disk overcommit", policy.disk_overcommit, 20_000)?;
+/// Whether the values can stand, whatever the cluster.
+pub(super) fn check_policy(policy: &ClusterPolicy) -> Result<(), Rejection> {
+    check_permille("cpu overcommit", policy.cpu_overcommit, 1000..=16_000)?;
+    check_permille("memory overcommit", policy.memory_overcommit, 1000..=4_000)?;
+    check_permille("disk overcommit", policy.disk_overcommit, 1000..=20_000)?;
+    check_permille("cpu reserve", policy.cpu_reserve, 0..=900)?;
+    check_permille("memory reserve", policy.memory_reserve, 0..=900)?;
+    check_permille("disk reserve", policy.disk_reserve, 0..=900)?;
+    check_admission(&policy.admission)?;
     let model = &policy.cpu_model;
     // It becomes part of a hypervisor's command line, where a comma starts the next setting.
     let fits = model.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
@@ -137,26 +91,53 @@ fn check_policy(policy: &ClusterPolicy) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn check_permille(what: &str, value: Permille, max: u32) -> Result<(), Rejection> {
-    if (1000..=max).contains(&value.0) {
+fn check_admission(admission: &Admission) -> Result<(), Rejection> {
+    let count = |what: &str, value: u8, max: u8| {
+        if (1..=max).contains(&value) {
+            return Ok(());
+        }
+        let rule = format!("1 to {max}");
+        Err(Rejection::Invalid { what: what.to_owned(), value: value.to_string(), rule })
+    };
+    match admission {
+        Admission::Off => Ok(()),
+        Admission::HostFailures { count: failures } => {
+            count("number of host failures", *failures, 2)
+        }
+        Admission::Percentage { cpu, memory } => {
+            check_permille("share of cpu that is kept", *cpu, 1..=900)?;
+            check_permille("share of memory that is kept", *memory, 1..=900)
+        }
+        Admission::FailoverHosts { hosts } if hosts.is_empty() => Err(zero("failover hosts")),
+        Admission::FailoverHosts { .. } => Ok(()),
+        Admission::Slots { cpu, memory, failures } => {
+            if *cpu == MilliCpus::ZERO {
+                return Err(zero("cpu of a slot"));
+            }
+            if *memory == Bytes::ZERO {
+                return Err(zero("memory of a slot"));
+            }
+            count("number of host failures", *failures, 4)
+        }
+    }
+}
+
+fn check_permille(
+    what: &str,
+    value: Permille,
+    range: std::ops::RangeInclusive<u32>,
+) -> Result<(), Rejection> {
+    if range.contains(&value.0) {
         return Ok(());
     }
     Err(Rejection::Invalid {
         what: what.to_owned(),
         value: value.0.to_string(),
-        rule: format!("thousandths from 1000 to {max}"),
+        rule: format!("thousandths from {} to {}", range.start(), range.end()),
     })
 }
 
-fn check_endpoint(id: EndpointId, defaults: &EndpointDefaults) -> Result<(), Rejection> {
-    if id == EndpointId::SYSTEM {
-        return Err(id_taken("endpoint id", &id));
-    }
-    let zero = |what: &str| Rejection::Invalid {
-        what: what.to_owned(),
-        value: "0".to_owned(),
-        rule: "more than zero".to_owned(),
-    };
+pub(super) fn check_defaults(defaults: &EndpointDefaults) -> Result<(), Rejection> {
     if defaults.cpu == MilliCpus::ZERO {
         return Err(zero("default cpu"));
     }
@@ -167,4 +148,12 @@ fn check_endpoint(id: EndpointId, defaults: &EndpointDefaults) -> Result<(), Rej
         return Err(zero("default disk"));
     }
     Ok(())
+}
+
+fn zero(what: &str) -> Rejection {
+    Rejection::Invalid {
+        what: what.to_owned(),
+        value: "0".to_owned(),
+        rule: "more than zero".to_owned(),
+    }
 }

@@ -11,8 +11,10 @@ use berth_model::command::NewContainer;
 use berth_model::container::{Ended, StopOrder};
 use berth_model::rejection::NameKind;
 use berth_model::{
-    Bytes, ContainerId, ContainerVm, Demand, EndpointId, Epoch, MilliCpus, Rejection, VmState,
+    Bytes, ContainerId, ContainerVm, Demand, EndpointId, Epoch, NumaNodes, Rejection, Usage,
+    VmState,
 };
+use std::sync::Arc;
 
 /// Docker's grace where neither the request nor the container names one.
 const STOP_GRACE_SECONDS: u32 = 10;
@@ -34,20 +36,53 @@ impl Fleet {
         if self.image(endpoint, new.spec.image).is_none() {
             return Err(Rejection::NoSuchImage(new.spec.image));
         }
-        self.check_demand(&new.spec.demand)?;
+        self.check_container_demand(&new.spec.demand)?;
+        let mut spec = new.spec;
+        let more = Usage { disk: spec.demand.disk_total(), containers: 1, ..Usage::default() };
+        match new.reservation {
+            None => self.check_quota(endpoint, more)?,
+            Some(id) => {
+                // It counts in the reservation's stead, and asks for no more than that.
+                let held = self.claimable(endpoint, id, &spec.demand)?;
+                spec.demand.host = Some(held.place.host);
+                spec.demand.datastore = held.place.delta;
+            }
+        }
         self.names.containers.insert((endpoint, new.name.clone()), new.id);
         let vm = ContainerVm {
             id: new.id,
             name: new.name,
-            spec: new.spec,
+            spec: Arc::new(spec),
             state: VmState::Pending { refused: None },
             epoch: Epoch(0),
             datastore: None,
             last_host: None,
+            numa: NumaNodes::NONE,
+            reservation: new.reservation,
+            displaced: false,
             meta: at.meta(endpoint, new.labels),
         };
         self.add_container(at, vm);
         Ok(Change::ContainerCreated { container: new.id })
+    }
+
+    /// What a container VM can be made with; a placement may ask for more.
+    fn check_container_demand(&self, demand: &Demand) -> Result<(), Rejection> {
+        if demand.disk == Bytes::ZERO {
+            return Err(Rejection::Invalid {
+                what: "disk demand".to_owned(),
+                value: "0".to_owned(),
+                rule: "more than zero".to_owned(),
+            });
+        }
+        if !demand.disks.is_empty() {
+            return Err(Rejection::Invalid {
+                what: "number of disks".to_owned(),
+                value: demand.disks.len().to_string(),
+                rule: "none beside the delta; container VMs have no other disks yet".to_owned(),
+            });
+        }
+        self.check_demand(demand)
     }
 
     pub(super) fn start_container(&mut self, at: At, id: ContainerId) -> Answer {
@@ -76,11 +111,9 @@ impl Fleet {
         order: Option<StopOrder>,
     ) -> Answer {
         let vm = self.touchable(at, id)?;
-        let order = order.unwrap_or(StopOrder {
-            signal: vm.spec.stop_signal,
-            grace_seconds: Some(vm.spec.stop_timeout_seconds.unwrap_or(STOP_GRACE_SECONDS)),
-        });
+        let order = order.unwrap_or_else(|| own_stop(vm));
         check_signal(order.signal)?;
+        let displaced = vm.displaced;
         let mut state = vm.state.clone();
         match &mut state {
             VmState::Pending { .. } | VmState::Created | VmState::Exited { .. } => {
@@ -97,13 +130,17 @@ impl Fleet {
             }
             VmState::Starting { stop, .. } | VmState::Running { stop, .. } => {
                 let joined = stop.map_or(order, |earlier| join_orders(earlier, order));
-                if *stop == Some(joined) {
+                if *stop == Some(joined) && !displaced {
                     return Ok(Change::Nothing);
                 }
                 *stop = Some(joined);
             }
         }
-        self.set_state(at, id, state);
+        // One that was displaced too is not to come back: whoever stops it wants it stopped.
+        self.change_container(at, id, |vm| {
+            vm.state = state;
+            vm.displaced = false;
+        });
         Ok(Change::ContainerChanged { container: id })
     }
 
@@ -113,32 +150,13 @@ impl Fleet {
             .filter(|vm| at.may_touch(vm.endpoint()))
             .ok_or(Rejection::NoSuchContainer(id))
     }
+}
 
-    fn check_demand(&self, demand: &Demand) -> Result<(), Rejection> {
-        let zero = |what: &str| Rejection::Invalid {
-            what: what.to_owned(),
-            value: "0".to_owned(),
-            rule: "more than zero".to_owned(),
-        };
-        if demand.cpu == MilliCpus::ZERO {
-            return Err(zero("cpu demand"));
-        }
-        if demand.memory == Bytes::ZERO {
-            return Err(zero("memory demand"));
-        }
-        if demand.disk == Bytes::ZERO {
-            return Err(zero("disk demand"));
-        }
-        if let Some(cluster) = demand.cluster.filter(|id| !self.clusters.contains_key(id)) {
-            return Err(Rejection::NoSuchCluster(cluster.to_string()));
-        }
-        if demand.host.is_some_and(|id| !self.hosts.contains_key(&id)) {
-            return Err(Rejection::NoSuchHost);
-        }
-        if let Some(datastore) = demand.datastore.filter(|id| !self.datastores.contains_key(id)) {
-            return Err(Rejection::NoSuchDatastore(datastore));
-        }
-        Ok(())
+/// How the container VM is stopped where nobody says how.
+pub(super) fn own_stop(vm: &ContainerVm) -> StopOrder {
+    StopOrder {
+        signal: vm.spec.stop_signal,
+        grace_seconds: Some(vm.spec.stop_timeout_seconds.unwrap_or(STOP_GRACE_SECONDS)),
     }
 }
 

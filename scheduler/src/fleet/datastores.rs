@@ -4,7 +4,8 @@
 //! a datastore that no host reaches any more; disks may still be charged there.
 
 use super::names::{check_name, taken};
-use super::{At, Fleet};
+use super::{At, Fleet, hash};
+use berth_model::event::{Subject, What};
 use berth_model::host::DatastoreFacts;
 use berth_model::rejection::NameKind;
 use berth_model::{Bytes, Datastore, DatastoreId, EndpointId, HostId, Rejection};
@@ -37,11 +38,13 @@ impl Fleet {
         reached: &BTreeMap<DatastoreId, DatastoreFacts>,
     ) {
         for id in before.keys().filter(|id| !reached.contains_key(*id)) {
-            if let Some(datastore) = self.datastores.get_mut(id) {
-                let datastore = Arc::make_mut(datastore);
-                datastore.hosts.remove(&host);
-                datastore.meta.modified = at.index;
-            }
+            let Some(datastore) = self.datastores.get_mut(id) else { continue };
+            let datastore = Arc::make_mut(datastore);
+            self.hash.take(hash::datastore(datastore));
+            Arc::make_mut(&mut datastore.hosts).remove(&host);
+            datastore.meta.modified = at.index;
+            self.hash.add(hash::datastore(datastore));
+            self.tell_all(at, Subject::Datastore(*id), What::Changed);
         }
         for (id, facts) in reached {
             self.datastore_seen(at, host, *id, facts);
@@ -49,30 +52,52 @@ impl Fleet {
     }
 
     fn datastore_seen(&mut self, at: At, host: HostId, id: DatastoreId, facts: &DatastoreFacts) {
-        let mut after = match self.datastores.get(&id) {
-            Some(before) => Datastore::clone(before),
-            None => Datastore {
+        if self.datastores.get(&id).is_some_and(|known| says_the_same(known, host, facts)) {
+            return;
+        }
+        let what = if self.datastores.contains_key(&id) { What::Changed } else { What::Created };
+        let datastore = self.datastores.entry(id).or_insert_with(|| {
+            let datastore = Datastore {
                 id,
                 name: String::new(),
                 capacity: Bytes::ZERO,
+                class: String::new(),
                 free: Bytes::ZERO,
                 charged: Bytes::ZERO,
-                hosts: BTreeSet::new(),
+                hosts: Arc::default(),
                 meta: at.meta(EndpointId::SYSTEM, BTreeMap::new()),
-            },
-        };
-        if after.name != facts.name {
-            self.names.datastores.remove(&after.name);
+            };
+            self.hash.add(hash::datastore_charge(&datastore));
+            Arc::new(datastore)
+        });
+        // Thousands of hosts may reach it: it is changed where it lies, not copied.
+        let datastore = Arc::make_mut(datastore);
+        if what == What::Changed {
+            self.hash.take(hash::datastore(datastore));
+        }
+        if datastore.name != facts.name {
+            self.names.datastores.remove(&datastore.name);
             self.names.datastores.insert(facts.name.clone(), id);
-            after.name.clone_from(&facts.name);
+            datastore.name.clone_from(&facts.name);
         }
-        after.capacity = facts.capacity;
-        after.free = facts.free;
-        after.hosts.insert(host);
-        after.meta.labels.clone_from(&facts.labels);
-        if self.datastores.get(&id).is_none_or(|before| **before != after) {
-            after.meta.modified = at.index;
-            self.datastores.insert(id, Arc::new(after));
+        datastore.capacity = facts.capacity;
+        datastore.class.clone_from(&facts.class);
+        datastore.free = facts.free;
+        if !datastore.hosts.contains(&host) {
+            Arc::make_mut(&mut datastore.hosts).insert(host);
         }
+        datastore.meta.labels.clone_from(&facts.labels);
+        datastore.meta.modified = at.index;
+        self.hash.add(hash::datastore(datastore));
+        self.tell_all(at, Subject::Datastore(id), what);
     }
+}
+
+fn says_the_same(known: &Datastore, host: HostId, facts: &DatastoreFacts) -> bool {
+    known.hosts.contains(&host)
+        && known.name == facts.name
+        && known.capacity == facts.capacity
+        && known.class == facts.class
+        && known.free == facts.free
+        && known.meta.labels == facts.labels
 }

@@ -3,6 +3,7 @@
 //! Promises: bounded; each is kept five minutes of leader time at most, and the oldest go first
 //! when there are more than [`DEPARTED_MAX`].
 
+use super::hash::{self, Sum};
 use berth_model::{ContainerId, Exit, Timestamp};
 use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ pub(super) struct DepartedLog {
     by_id: OrdMap<ContainerId, Departed>,
     /// The same, oldest first.
     by_age: OrdSet<(Timestamp, ContainerId)>,
+    hash: Sum,
 }
 
 impl DepartedLog {
@@ -33,14 +35,15 @@ impl DepartedLog {
 
     pub fn add(&mut self, id: ContainerId, departed: Departed) {
         let at = departed.at;
+        self.hash.add(hash::kept(&(id, &departed)));
         if let Some(before) = self.by_id.insert(id, departed) {
+            self.hash.take(hash::kept(&(id, &before)));
             self.by_age.remove(&(before.at, id));
         }
         self.by_age.insert((at, id));
         while self.by_id.len() > DEPARTED_MAX {
             let Some((at, oldest)) = self.by_age.get_min().copied() else { break };
-            self.by_age.remove(&(at, oldest));
-            self.by_id.remove(&oldest);
+            self.forget(at, oldest);
         }
     }
 
@@ -49,9 +52,19 @@ impl DepartedLog {
             if at.0.saturating_add(KEPT_MS) > now.0 {
                 break;
             }
-            self.by_age.remove(&(at, id));
-            self.by_id.remove(&id);
+            self.forget(at, id);
         }
+    }
+
+    fn forget(&mut self, at: Timestamp, id: ContainerId) {
+        self.by_age.remove(&(at, id));
+        if let Some(departed) = self.by_id.remove(&id) {
+            self.hash.take(hash::kept(&(id, &departed)));
+        }
+    }
+
+    pub fn hash(&self) -> Sum {
+        self.hash
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&ContainerId, &Departed)> {

@@ -1,6 +1,7 @@
 //! Commands as the log holds them.
 //!
-//! Promises: version 1 never changes (golden bytes in the tests). A command that cannot be read is
+//! Promises: version 2 never changes (golden bytes in the tests). Version 1 was never released and is
+//! refused by name. A command that cannot be read is
 //! an error of the world, not a rejection: a replica that skipped it would hold another fleet than
 //! its peers, so whoever applies stops the process.
 
@@ -9,7 +10,7 @@ use berth_wire::codec::{self, CodecError};
 use berth_wire::envelope::{self, EnvelopeError, Format};
 
 const COMMAND: Format = Format(0x0101);
-const COMMAND_VERSION: u16 = 1;
+const COMMAND_VERSION: u16 = 2;
 
 /// Largest command in bytes. A log entry holds several, and a frame between replicas an entry.
 pub const COMMAND_MAX: usize = 4 << 20;

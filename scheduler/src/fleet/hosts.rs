@@ -4,12 +4,15 @@
 //! Promises: capacity that is lowered is recorded as it is; what is charged above it stays and
 //! nothing new is placed there. Does not: touch what runs on a silent host.
 
+use super::admit::kept_hosts;
 use super::names::{check_name, taken};
 use super::{At, Fleet};
 use berth_model::change::{Answer, Change};
+use berth_model::event::{Subject, What};
 use berth_model::rejection::NameKind;
-use berth_model::{EndpointId, Host, HostFacts, HostId, HostState, Rejection, Resources};
+use berth_model::{EndpointId, Held, Host, HostFacts, HostId, HostState, Rejection, Resources};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Fleet {
     /// A node registered, or what it says of its host changed.
@@ -30,7 +33,7 @@ impl Fleet {
         };
         if let Some(before) = &before
             && connected.is_some()
-            && before.facts == facts
+            && *before.facts == facts
             && before.cluster == cluster
         {
             return Ok(Change::Nothing);
@@ -42,6 +45,11 @@ impl Fleet {
             self.names.hosts.remove(&before.facts.name);
         }
         self.names.hosts.insert(facts.name.clone(), id);
+        let told = match (&before, &connected) {
+            (None, _) => What::Created,
+            (Some(_), None) => What::HostConnected,
+            (Some(_), Some(_)) => What::Changed,
+        };
         let mut host = match before {
             Some(before) => Host::clone(&before),
             None => Host {
@@ -49,20 +57,23 @@ impl Fleet {
                 cluster,
                 state: HostState::Connected { since: at.time },
                 maintenance: false,
-                facts: facts.clone(),
+                facts: Arc::new(facts.clone()),
                 charged: Resources::default(),
+                held: Held::default(),
                 placed: 0,
+                // Its labels are those of its facts.
                 meta: at.meta(EndpointId::SYSTEM, BTreeMap::new()),
             },
         };
         host.cluster = cluster;
         host.state = connected.unwrap_or(HostState::Connected { since: at.time });
-        host.meta.labels.clone_from(&facts.labels);
         host.meta.modified = at.index;
-        host.facts = facts;
+        host.facts = Arc::new(facts);
         self.put_host(host);
+        self.topology_changed();
         self.indexes.mark_host(id, at.index);
         self.note_opportunity(at.index);
+        self.tell_all(at, Subject::Host(id), told);
         self.evict_removals(at, id);
         self.house_removals(at);
         Ok(Change::HostChanged { host: id })
@@ -79,6 +90,8 @@ impl Fleet {
                 host.meta.modified = at.index;
                 self.put_host(host);
                 self.indexes.mark_host(id, at.index);
+                self.note_opportunity_of_failover(at, id);
+                self.tell_all(at, Subject::Host(id), What::HostSilent);
                 self.evict_removals(at, id);
                 Ok(Change::HostChanged { host: id })
             }
@@ -97,6 +110,48 @@ impl Fleet {
         if !maintenance {
             self.note_opportunity(at.index);
         }
+        let what = if maintenance { What::MaintenanceBegan } else { What::MaintenanceEnded };
+        self.tell_all(at, Subject::Host(id), what);
         Ok(Change::HostChanged { host: id })
+    }
+
+    /// A host is given up. Its datastores stay: others may reach them, and disks may lie there.
+    pub(super) fn remove_host(&mut self, at: At, id: HostId) -> Answer {
+        let Some(host) = self.hosts.get(&id).cloned() else { return Err(Rejection::NoSuchHost) };
+        let what = format!("host {}", host.facts.name);
+        if let HostState::Connected { .. } = host.state {
+            return Err(Rejection::InUse { what, by: "its node, which is connected".to_owned() });
+        }
+        if let Some(by) = self.held_on(id) {
+            return Err(Rejection::InUse { what, by });
+        }
+        let cluster = self.cluster(host.cluster);
+        let kept = cluster.and_then(|cluster| kept_hosts(&cluster.policy.admission));
+        if kept.is_some_and(|kept| kept.contains(&id)) {
+            let by = "the cluster's policy, which keeps it for failover".to_owned();
+            return Err(Rejection::InUse { what, by });
+        }
+        self.datastores_seen(at, id, &host.facts.datastores, &BTreeMap::new());
+        self.names.hosts.remove(&host.facts.name);
+        self.take_host(&host);
+        self.tell_all(at, Subject::Host(id), What::Removed);
+        Ok(Change::HostRemoved { host: id })
+    }
+
+    /// Something on the host that is still to end, in words.
+    fn held_on(&self, id: HostId) -> Option<String> {
+        let vm = self.containers_on(id).next();
+        vm.map(|vm| format!("container VM {}", vm.name)).or_else(|| {
+            let (_, mut reservations) = self.placed_on(id);
+            reservations.next().map(|held| held.id.to_string())
+        })
+    }
+
+    /// With a host lost, those that were kept for it take what was refused.
+    fn note_opportunity_of_failover(&mut self, at: At, lost: HostId) {
+        let cluster = self.host(lost).and_then(|host| self.cluster(host.cluster));
+        if cluster.is_some_and(|cluster| kept_hosts(&cluster.policy.admission).is_some()) {
+            self.note_opportunity(at.index);
+        }
     }
 }

@@ -4,9 +4,10 @@
 //! held it. Does not: hold bytes, nor check that they are there: the node that loaded them said so.
 
 use super::names::check_reference;
-use super::{At, Fleet};
+use super::{At, Fleet, hash};
 use berth_model::change::{Answer, Change};
 use berth_model::command::NewImage;
+use berth_model::event::{Subject, What};
 use berth_model::{EndpointId, Image, Rejection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ impl Fleet {
         };
         after.datastores.insert(new.datastore);
         after.references.extend(new.references.iter().cloned());
+        let before_known = before.is_some();
         if before.is_some_and(|before| *before == after) {
             return Ok(Change::Nothing);
         }
@@ -46,7 +48,9 @@ impl Fleet {
             self.move_reference(at, reference, &after);
         }
         after.meta.modified = at.index;
-        self.images.insert((id, endpoint), Arc::new(after));
+        let what = if before_known { What::Changed } else { What::Created };
+        self.put_image(after);
+        self.tell(at, endpoint, Subject::Image(id), what);
         self.note_opportunity(at.index);
         Ok(Change::ImageRecorded { image: id })
     }
@@ -55,10 +59,20 @@ impl Fleet {
         let endpoint = to.meta.endpoint;
         let holder = self.names.references.insert((endpoint, reference.clone()), to.id);
         let Some(holder) = holder.filter(|holder| *holder != to.id) else { return };
-        if let Some(image) = self.images.get_mut(&(holder, endpoint)) {
-            let image = Arc::make_mut(image);
+        if let Some(image) = self.images.get(&(holder, endpoint)) {
+            let mut image = Image::clone(image);
             image.references.remove(&reference);
             image.meta.modified = at.index;
+            self.put_image(image);
+            self.tell(at, endpoint, Subject::Image(holder), What::Changed);
+        }
+    }
+
+    fn put_image(&mut self, image: Image) {
+        self.hash.add(hash::image(&image));
+        let key = (image.id, image.meta.endpoint);
+        if let Some(before) = self.images.insert(key, Arc::new(image)) {
+            self.hash.take(hash::image(&before));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What must hold of a fleet after every command, for tests and simulations.
 
 use super::Fleet;
-use super::ledger::{Indexes, assigned_host};
-use berth_model::{Bytes, HostId, Resources};
+use super::admit::numa_share;
+use super::indexes::{Indexes, assigned_host, disks_of};
+use berth_model::{Bytes, Demand, Held, HostId, NumaNodes, Place, Resources, VmState};
 use std::collections::BTreeMap;
 
 impl Fleet {
@@ -15,25 +16,28 @@ impl Fleet {
 
     /// Sums equal their parts.
     fn check_sums(&self) -> Result<(), String> {
-        let mut on_hosts: BTreeMap<HostId, (Resources, u32)> = BTreeMap::new();
+        let mut on_hosts: BTreeMap<HostId, Sum> = BTreeMap::new();
         let mut on_datastores = BTreeMap::new();
         for vm in self.containers() {
             if let Some((host, charge)) = vm.state.charged() {
-                let (sum, count) = on_hosts.entry(host).or_default();
-                *sum = *sum + charge;
-                *count += 1;
+                on_hosts.entry(host).or_default().add(charge, vm.numa, &vm.spec.demand);
             }
             if let Some(datastore) = vm.datastore {
                 *on_datastores.entry(datastore).or_insert(Bytes::ZERO) += vm.spec.demand.disk;
             }
         }
+        for held in self.reservations() {
+            let Place { host, numa, .. } = &held.place;
+            on_hosts.entry(*host).or_default().add(held.charge, *numa, &held.wish.demand);
+            for (datastore, size) in disks_of(held) {
+                *on_datastores.entry(datastore).or_insert(Bytes::ZERO) += size;
+            }
+        }
         for host in self.hosts() {
-            let (sum, count) = on_hosts.remove(&host.id).unwrap_or_default();
-            if host.charged != sum || host.placed != count {
-                return Err(format!(
-                    "{} says {:?} for {} container VMs, they sum up to {sum:?} for {count}",
-                    host.id, host.charged, host.placed
-                ));
+            let sum = on_hosts.remove(&host.id).unwrap_or_default();
+            let kept = Sum { charged: host.charged, placed: host.placed, held: host.held.clone() };
+            if kept != sum {
+                return Err(format!("{} says {kept:?}, its parts sum up to {sum:?}", host.id));
             }
         }
         for datastore in self.datastores() {
@@ -64,7 +68,7 @@ impl Fleet {
             }
         }
         for datastore in self.datastores() {
-            for id in &datastore.hosts {
+            for id in datastore.hosts.iter() {
                 let host = self.host(*id);
                 if !host.is_some_and(|host| host.facts.datastores.contains_key(&datastore.id)) {
                     return Err(format!("{} says that {id} reaches it", datastore.id));
@@ -78,6 +82,20 @@ impl Fleet {
             }
             if self.departed(vm.id).is_some() {
                 return Err(format!("{} is both there and gone", vm.id));
+            }
+            let runs = matches!(vm.state, VmState::Starting { .. } | VmState::Running { .. });
+            if vm.displaced && !runs || vm.state.charged().is_none() && !vm.numa.is_empty() {
+                return Err(format!("{} is displaced or bound where it is not placed", vm.id));
+            }
+            if let Some(id) = vm.reservation
+                && self.indexes.claims.get(&id) != Some(&vm.id)
+            {
+                return Err(format!("{} claims {id}, which is not its own", vm.id));
+            }
+        }
+        for held in self.reservations() {
+            if held.expires_at.is_some_and(|until| until <= self.time) {
+                return Err(format!("the time of {} is over", held.id));
             }
         }
         Ok(())
@@ -94,11 +112,47 @@ impl Fleet {
             host_changes: Default::default(),
             host_changed: Default::default(),
             opportunity: 0,
+            topology: (0, 0),
             ..indexes.clone()
         };
         if timeless(&fresh.indexes) != timeless(&self.indexes) {
             return Err(format!("indexes are {:?}, should be {:?}", self.indexes, fresh.indexes));
         }
+        if fresh.levels != self.levels {
+            return Err(format!("levels are {:?}, should be {:?}", self.levels, fresh.levels));
+        }
+        if fresh.groups != self.groups {
+            return Err(format!("counts are {:?}, should be {:?}", self.groups, fresh.groups));
+        }
+        if fresh.hash != self.hash {
+            return Err("the state hash is not that of the state".to_owned());
+        }
         Ok(())
+    }
+}
+
+/// What is held on one host.
+#[derive(Debug, Default, PartialEq)]
+struct Sum {
+    charged: Resources,
+    placed: u32,
+    held: Held,
+}
+
+impl Sum {
+    fn add(&mut self, charge: Resources, numa: NumaNodes, demand: &Demand) {
+        self.charged = self.charged + charge;
+        self.placed += 1;
+        self.held.reserved += demand.memory_reservation;
+        for (name, amount) in &demand.resources {
+            *self.held.resources.entry(name.clone()).or_default() += amount;
+        }
+        for position in numa.positions() {
+            if self.held.numa.len() <= position {
+                self.held.numa.resize(position + 1, Resources::default());
+            }
+            let share = numa_share(charge, numa.count());
+            self.held.numa[position] = self.held.numa[position] + share;
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! of leader time after their use, and the oldest sooner when there are more than [`KEYS_MAX`].
 //! Does not: keep rejections. A rejected command changed nothing, so trying it again is harmless.
 
+use super::hash::{self, Sum};
 use berth_model::change::{Answer, Change};
 use berth_model::command::{CommandBody, Principal};
 use berth_model::{EndpointId, IdempotencyKey, Rejection, Timestamp};
@@ -29,6 +30,7 @@ pub(super) struct Keys {
     kept: OrdMap<IdempotencyKey, Kept>,
     /// The same, oldest first.
     by_age: OrdSet<(Timestamp, IdempotencyKey)>,
+    hash: Sum,
 }
 
 /// What makes two requests the same: who asks, for which endpoint, for what.
@@ -61,14 +63,15 @@ impl Keys {
         self.put(key, Kept { fingerprint, change, used_at: now });
         while self.kept.len() > KEYS_MAX {
             let Some((used_at, oldest)) = self.by_age.get_min().copied() else { break };
-            self.by_age.remove(&(used_at, oldest));
-            self.kept.remove(&oldest);
+            self.forget(used_at, oldest);
         }
     }
 
     pub fn put(&mut self, key: IdempotencyKey, kept: Kept) {
         let used_at = kept.used_at;
+        self.hash.add(hash::kept(&(key, &kept)));
         if let Some(before) = self.kept.insert(key, kept) {
+            self.hash.take(hash::kept(&(key, &before)));
             self.by_age.remove(&(before.used_at, key));
         }
         self.by_age.insert((used_at, key));
@@ -79,9 +82,19 @@ impl Keys {
             if used_at.0.saturating_add(KEPT_MS) > now.0 {
                 break;
             }
-            self.by_age.remove(&(used_at, key));
-            self.kept.remove(&key);
+            self.forget(used_at, key);
         }
+    }
+
+    fn forget(&mut self, used_at: Timestamp, key: IdempotencyKey) {
+        self.by_age.remove(&(used_at, key));
+        if let Some(kept) = self.kept.remove(&key) {
+            self.hash.take(hash::kept(&(key, &kept)));
+        }
+    }
+
+    pub fn hash(&self) -> Sum {
+        self.hash
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&IdempotencyKey, &Kept)> {

@@ -14,12 +14,18 @@
 
 pub mod admit;
 mod bootstrap;
+mod clusters;
 mod containers;
 mod datastores;
 mod departed;
+mod diff;
+mod events;
+mod foresee;
 pub mod format;
+mod hash;
 mod hosts;
 mod images;
+mod indexes;
 mod invariants;
 mod keys;
 mod ledger;
@@ -28,6 +34,8 @@ mod observe;
 mod place;
 mod query;
 mod removal;
+mod reservations;
+pub mod rules;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -35,20 +43,26 @@ pub(crate) mod testing;
 mod tests;
 
 pub use departed::Departed;
-pub use ledger::HostCounts;
+pub use diff::Diff;
+pub use events::Compacted;
+pub(crate) use foresee::HostBooks;
+pub use indexes::{ClusterLoad, HostCounts};
 pub use query::Prefixed;
 
 use berth_model::change::{Answer, Change};
-use berth_model::command::{Command, CommandBody};
+use berth_model::command::{Command, CommandBody, Condition};
 use berth_model::{
     CellId, Cluster, ClusterId, ContainerId, ContainerVm, Datastore, DatastoreId, Endpoint,
-    EndpointId, Host, HostId, Image, ImageId, Incarnation, Meta, Rejection, Timestamp,
+    EndpointId, Host, HostId, Image, ImageId, Incarnation, Meta, Rejection, Reservation,
+    ReservationId, Subject, Timestamp,
 };
 use departed::DepartedLog;
+use events::EventLog;
 use imbl::OrdMap;
+use indexes::Indexes;
 use keys::Keys;
-use ledger::Indexes;
 use names::Names;
+use rules::{Group, GroupKey, Levels, RuleBook};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -66,12 +80,20 @@ pub struct Fleet {
     /// One record an endpoint that sees the image; the bytes on datastores are shared.
     images: OrdMap<(ImageId, EndpointId), Arc<Image>>,
     containers: OrdMap<ContainerId, Arc<ContainerVm>>,
+    reservations: OrdMap<ReservationId, Arc<Reservation>>,
+    /// The rules; how they are found is derived from them.
+    rules: RuleBook,
     departed: DepartedLog,
     keys: Keys,
-    /// Derived from the objects; not in snapshots.
+    events: EventLog,
+    // What follows is derived from the objects and not in snapshots.
     names: Names,
-    /// Derived from the objects; not in snapshots.
     indexes: Indexes,
+    levels: Levels,
+    /// Counts of what is placed, for rules.
+    groups: OrdMap<GroupKey, Arc<Group>>,
+    /// Over all objects above but those that hold a sum of their own.
+    hash: hash::Sum,
 }
 
 /// Where in the log a command stands, and for whom it speaks.
@@ -98,8 +120,16 @@ impl Fleet {
     /// `time` is stamped by the leader.
     pub fn apply(&mut self, index: u64, time: Timestamp, command: Command) -> Answer {
         self.advance(index, time);
-        let Command { principal, endpoint, request: _, traceparent: _, key, deadline, body } =
-            command;
+        let Command {
+            principal,
+            endpoint,
+            request: _,
+            traceparent: _,
+            key,
+            deadline,
+            condition,
+            body,
+        } = command;
         let key = key.map(|key| (key, keys::fingerprint(&principal, endpoint, &body)));
         if let Some((key, fingerprint)) = &key
             && let Some(answer) = self.keys.answer(key, fingerprint)
@@ -108,6 +138,9 @@ impl Fleet {
         }
         if deadline.is_some_and(|deadline| deadline < self.time) {
             return Err(Rejection::DeadlinePassed);
+        }
+        if let Some(condition) = condition {
+            self.check_condition(condition)?;
         }
         let at = At { index: self.index, time: self.time, endpoint };
         let change = self.carry_out(at, body)?;
@@ -124,6 +157,29 @@ impl Fleet {
         self.time = self.time.max(time);
         self.keys.expire(self.time);
         self.departed.expire(self.time);
+        self.expire_reservations();
+    }
+
+    /// An object that is gone was last changed never.
+    fn check_condition(&self, condition: Condition) -> Result<(), Rejection> {
+        let modified = match condition.subject {
+            Subject::Cluster(id) => self.cluster(id).map(|one| one.meta.modified),
+            Subject::Host(id) => self.host(id).map(|one| one.meta.modified),
+            Subject::Datastore(id) => self.datastore(id).map(|one| one.meta.modified),
+            Subject::Endpoint(id) => self.endpoint(id).map(|one| one.meta.modified),
+            Subject::Image(id) => {
+                let owners = self.images_of(EndpointId::SYSTEM).filter(|image| image.id == id);
+                owners.map(|image| image.meta.modified).max()
+            }
+            Subject::ContainerVm(id) => self.container(id).map(|one| one.meta.modified),
+            Subject::Reservation(id) => self.reservation(id).map(|one| one.meta.modified),
+            Subject::Rule(id) => self.rule(id).map(|one| one.meta.modified),
+        };
+        let modified = modified.unwrap_or(0);
+        if modified == condition.modified {
+            return Ok(());
+        }
+        Err(Rejection::ConditionFailed { modified })
     }
 
     fn carry_out(&mut self, at: At, body: CommandBody) -> Answer {
@@ -156,6 +212,19 @@ impl Fleet {
                 Ok(Change::Placed { items })
             }
             CommandBody::Observe { host, facts } => self.observe(at, host, facts),
+            CommandBody::SetPolicy { cluster, policy } => self.set_policy(at, cluster, policy),
+            CommandBody::RemoveCluster { cluster } => self.remove_cluster(at, cluster),
+            CommandBody::RemoveHost { host } => self.remove_host(at, host),
+            CommandBody::ConfigureEndpoint { id, defaults, quota } => {
+                self.configure_endpoint(at, id, defaults, quota)
+            }
+            CommandBody::RemoveEndpoint { id } => self.remove_endpoint(at, id),
+            CommandBody::CreateRule(new) => self.create_rule(at, *new),
+            CommandBody::ReplaceRule { id, spec } => self.replace_rule(at, id, spec),
+            CommandBody::RemoveRule { id } => self.remove_rule(at, id),
+            CommandBody::Reserve(reserve) => self.reserve(at, *reserve),
+            CommandBody::Release { ids } => self.release(at, &ids),
+            CommandBody::Extend { id, expires_at } => self.extend(at, id, expires_at),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Who holds which name, and which texts can be names at all.
 //!
 //! Promises: a name leads to exactly the object that shows it (checked by `invariants`). Names of
-//! clusters, hosts, datastores and endpoints are unique in the cell; those of container VMs and
-//! image references in their endpoint. A container VM that is being removed holds no name.
+//! clusters, hosts, datastores and endpoints are unique in the cell; those of container VMs, rules
+//! and image references in their endpoint. A container VM that is being removed holds no name.
 
 use super::Fleet;
 use berth_model::rejection::NameKind;
 use berth_model::{
-    ClusterId, ContainerId, DatastoreId, EndpointId, HostId, ImageId, Rejection, VmState,
+    ClusterId, ContainerId, DatastoreId, EndpointId, HostId, ImageId, Rejection, RuleId, VmState,
 };
 use imbl::OrdMap;
 
@@ -23,6 +23,7 @@ pub(super) struct Names {
     pub hosts: OrdMap<String, HostId>,
     pub datastores: OrdMap<String, DatastoreId>,
     pub containers: OrdMap<(EndpointId, String), ContainerId>,
+    pub rules: OrdMap<(EndpointId, String), RuleId>,
     pub references: OrdMap<(EndpointId, String), ImageId>,
 }
 
@@ -81,6 +82,9 @@ impl Fleet {
             if !matches!(vm.state, VmState::Removing { .. }) {
                 names.containers.insert((vm.endpoint(), vm.name.clone()), vm.id);
             }
+        }
+        for rule in self.rules.rules.values() {
+            names.rules.insert((rule.meta.endpoint, rule.name.clone()), rule.id);
         }
         for ((id, endpoint), image) in &self.images {
             for reference in &image.references {

@@ -5,9 +5,9 @@
 
 use super::{At, Fleet};
 use berth_model::change::{Answer, Change};
-use berth_model::container::Exit;
+use berth_model::container::{Ended, Exit};
 use berth_model::report::Fact;
-use berth_model::{ContainerId, Epoch, HostId, Rejection, Timestamp, VmState};
+use berth_model::{ContainerId, Epoch, HostId, NumaNodes, Rejection, Timestamp, VmState};
 
 impl Fleet {
     pub(super) fn observe(&mut self, at: At, host: HostId, facts: Vec<Fact>) -> Answer {
@@ -76,7 +76,7 @@ impl Fleet {
             }
             VmState::Removing { host: Some(placed), charge: Some(_), .. } if *placed == host => {
                 let state = VmState::Removing { host: Some(host), charge: None, exit: Some(exit) };
-                self.set_state(at, id, state);
+                self.leave_host(at, id, state);
                 return true;
             }
             VmState::Starting { .. }
@@ -87,11 +87,23 @@ impl Fleet {
             | VmState::Waiting { .. }
             | VmState::Exited { .. } => return false,
         };
-        if vm.spec.auto_remove {
+        if vm.displaced {
+            let ended = Some(Ended { exit, started_at, finished_at });
+            self.leave_host(at, id, VmState::Waiting { refused: None, ended });
+        } else if vm.spec.auto_remove {
             self.remove_exited(at, id, host, exit);
         } else {
-            self.set_state(at, id, VmState::Exited { exit, started_at, finished_at });
+            self.leave_host(at, id, VmState::Exited { exit, started_at, finished_at });
         }
         true
+    }
+
+    /// Into a state without cpu and memory: nothing is bound, nobody is displaced any more.
+    pub(super) fn leave_host(&mut self, at: At, id: ContainerId, state: VmState) {
+        self.change_container(at, id, |vm| {
+            vm.state = state;
+            vm.numa = NumaNodes::NONE;
+            vm.displaced = false;
+        });
     }
 }

@@ -1,10 +1,13 @@
 //! Reading a fleet: every lookup that other code makes. Nothing here changes anything.
 
-use super::{Departed, Fleet, HostCounts};
+use super::{ClusterLoad, Departed, Fleet, HostCounts};
 use berth_model::{
     CellId, Cluster, ClusterId, ContainerId, ContainerVm, Datastore, DatastoreId, Endpoint,
-    EndpointId, Host, HostId, Image, ImageId, Incarnation, Revision, Timestamp, VmState,
+    EndpointId, Host, HostId, Image, ImageId, Incarnation, Reservation, ReservationId, Revision,
+    Rule, RuleId, Timestamp, Usage, VmState,
 };
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a prefix of an id names.
 #[derive(Clone, Copy, Debug)]
@@ -192,9 +195,90 @@ impl Fleet {
         on_host.into_iter().flatten().filter_map(|id| self.container(*id))
     }
 
-    /// Pending and waiting ones, oldest first.
+    pub fn reservation(&self, id: ReservationId) -> Option<&Reservation> {
+        self.reservations.get(&id).map(AsRef::as_ref)
+    }
+
+    /// All reservations, in the order of their ids.
+    pub fn reservations(&self) -> impl ExactSizeIterator<Item = &Reservation> {
+        self.reservations.values().map(AsRef::as_ref)
+    }
+
+    /// Those of one endpoint, or all for `EndpointId::SYSTEM`.
+    pub fn reservations_of(&self, endpoint: EndpointId) -> impl Iterator<Item = &Reservation> {
+        self.reservations()
+            .filter(move |held| endpoint == EndpointId::SYSTEM || held.meta.endpoint == endpoint)
+    }
+
+    /// The container VM that is made on a reservation.
+    pub fn claimant(&self, id: ReservationId) -> Option<&ContainerVm> {
+        self.container(*self.indexes.claims.get(&id)?)
+    }
+
+    /// What holds cpu and memory on a host: container VMs and reservations.
+    pub fn placed_on(
+        &self,
+        host: HostId,
+    ) -> (impl Iterator<Item = &ContainerVm>, impl Iterator<Item = &Reservation>) {
+        let vms = self.containers_on(host).filter(|vm| vm.state.charged().is_some());
+        let first = (host, ReservationId::from_bytes([0; 16]));
+        let reservations = self
+            .indexes
+            .reserved_on
+            .range(first..)
+            .take_while(move |(on, _)| *on == host)
+            .filter_map(|(_, id)| self.reservation(*id));
+        (vms, reservations)
+    }
+
+    /// All rules, in the order of their ids.
+    pub fn rules(&self) -> impl ExactSizeIterator<Item = &Arc<Rule>> {
+        self.rules.rules.values()
+    }
+
+    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
+        self.rules.rules.get(&id).map(AsRef::as_ref)
+    }
+
+    pub fn rule_named(&self, endpoint: EndpointId, name: &str) -> Option<&Rule> {
+        self.rule(*self.names.rules.get(&(endpoint, name.to_owned()))?)
+    }
+
+    /// What an endpoint holds.
+    pub fn usage(&self, endpoint: EndpointId) -> Usage {
+        self.indexes.usage.get(&endpoint).copied().unwrap_or_default()
+    }
+
+    /// What the hosts of a cluster that are connected and not in maintenance may be charged, and
+    /// are.
+    pub fn load_of_cluster(&self, cluster: ClusterId) -> ClusterLoad {
+        self.indexes.loads.get(&cluster).copied().unwrap_or_default()
+    }
+
+    /// Networks by name, with the hosts that reach them.
+    pub fn networks(&self) -> BTreeMap<String, BTreeSet<HostId>> {
+        let mut networks: BTreeMap<String, BTreeSet<HostId>> = BTreeMap::new();
+        for host in self.hosts() {
+            for name in &host.facts.supply.networks {
+                networks.entry(name.clone()).or_default().insert(host.id);
+            }
+        }
+        networks
+    }
+
+    /// Pending and waiting ones: the highest priority first, of one priority the oldest.
     pub fn unplaced(&self) -> impl Iterator<Item = &ContainerVm> {
-        self.indexes.unplaced.iter().filter_map(|(_, id)| self.container(*id))
+        self.indexes.unplaced.iter().filter_map(|(_, _, id)| self.container(*id))
+    }
+
+    /// The same, each endpoint's own, for those who take turns among endpoints.
+    pub fn unplaced_by_endpoint(
+        &self,
+    ) -> impl Iterator<Item = (EndpointId, impl Iterator<Item = &ContainerVm>)> {
+        self.indexes.unplaced_of.iter().map(|(endpoint, waiting)| {
+            let waiting = waiting.iter().filter_map(|(_, _, id)| self.container(*id));
+            (*endpoint, waiting)
+        })
     }
 
     /// How many are pending or waiting.

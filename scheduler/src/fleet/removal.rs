@@ -39,7 +39,10 @@ impl Fleet {
             VmState::Starting { host, charge, .. } | VmState::Running { host, charge, .. } => {
                 let (host, charge) = (Some(*host), Some(*charge));
                 self.free_name(id);
-                self.set_state(at, id, VmState::Removing { host, charge, exit: None });
+                self.change_container(at, id, |vm| {
+                    vm.state = VmState::Removing { host, charge, exit: None };
+                    vm.displaced = false;
+                });
             }
         }
         Ok(Change::ContainerChanged { container: id })
@@ -49,7 +52,7 @@ impl Fleet {
     pub(super) fn remove_exited(&mut self, at: At, id: ContainerId, host: HostId, exit: Exit) {
         self.free_name(id);
         let exit = Some(exit);
-        self.set_state(at, id, VmState::Removing { host: Some(host), charge: None, exit });
+        self.leave_host(at, id, VmState::Removing { host: Some(host), charge: None, exit });
         if !self.host(host).is_some_and(|host| is_connected(&host.state)) {
             self.evict_removals(at, host);
         }

@@ -5,19 +5,23 @@ use super::Fleet;
 use berth_model::change::{Answer, Change};
 use berth_model::cluster::ClusterPolicy;
 use berth_model::command::{
-    Bootstrap, Command, CommandBody, Decision, NewContainer, NewImage, PlaceItem, Principal,
+    Bootstrap, Command, CommandBody, Decision, NewContainer, NewImage, NewRule, PlaceItem,
+    Principal, Reserve, ReserveItem,
 };
 use berth_model::container::{ContainerSpec, NetworkMode};
 use berth_model::endpoint::EndpointDefaults;
 use berth_model::host::{Accelerator, DatastoreFacts};
 use berth_model::image::ImageConfig;
 use berth_model::report::Fact;
+use berth_model::rule::Term;
 use berth_model::{
-    Bytes, CellId, ClusterId, ContainerId, DatastoreId, Demand, EndpointId, Epoch, Exit, HostFacts,
-    HostId, IdempotencyKey, ImageId, MilliCpus, Rejection, RequestId, Resources, Timestamp,
-    VmState,
+    Bytes, CellId, ClusterId, ContainerId, DatastoreId, Demand, EndpointId, Epoch, Exit, GangId,
+    HostFacts, HostId, IdempotencyKey, ImageId, MilliCpus, NumaNodes, Place, PlacementWish,
+    Rejection, RequestId, ReservationId, Resources, RuleId, RuleKind, RuleSpec, Selector, Strength,
+    Supply, Timestamp, VmState,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub(crate) const ENDPOINT: EndpointId = EndpointId::from_bytes([1; 16]);
 pub(crate) const OTHER_ENDPOINT: EndpointId = EndpointId::from_bytes([2; 16]);
@@ -35,6 +39,10 @@ pub(crate) fn store_id(n: u8) -> DatastoreId {
 
 pub(crate) fn vm_id(n: u8) -> ContainerId {
     ContainerId::from_bytes([n; 32])
+}
+
+pub(crate) fn reservation_id(n: u8) -> ReservationId {
+    ReservationId::from_bytes([n; 16])
 }
 
 pub(crate) fn exit(code: i32) -> Exit {
@@ -82,6 +90,7 @@ pub(crate) fn facts(n: u8, cluster: &str, datastores: &[u8]) -> HostFacts {
                     name: format!("store-{n}"),
                     capacity: Bytes::gib(100),
                     free: Bytes::gib(90),
+                    class: String::new(),
                     labels: BTreeMap::new(),
                 };
                 (store_id(*n), facts)
@@ -93,6 +102,7 @@ pub(crate) fn facts(n: u8, cluster: &str, datastores: &[u8]) -> HostFacts {
         hypervisor: "simulated".to_owned(),
         build: "0".to_owned(),
         labels: BTreeMap::new(),
+        supply: Supply::default(),
     }
 }
 
@@ -102,9 +112,7 @@ pub(crate) fn demand() -> Demand {
         cpu: MilliCpus::whole(1),
         memory: Bytes::mib(512),
         disk: Bytes::gib(10),
-        cluster: None,
-        host: None,
-        datastore: None,
+        ..Demand::default()
     }
 }
 
@@ -144,6 +152,7 @@ pub(crate) fn new_container(n: u8, spec: ContainerSpec) -> CommandBody {
         name: format!("vm-{n}"),
         spec,
         labels: BTreeMap::new(),
+        reservation: None,
     }))
 }
 
@@ -166,8 +175,48 @@ pub(crate) fn command(endpoint: EndpointId, body: CommandBody) -> Command {
         traceparent: None,
         key: None,
         deadline: None,
+        condition: None,
         body,
     }
+}
+
+/// For the first wish of its command.
+pub(crate) fn reserve_item(n: u8, place: Place) -> ReserveItem {
+    let id = reservation_id(n);
+    ReserveItem { id, wish: 0, endpoint: ENDPOINT, place, hold_ms: None, victims: Vec::new() }
+}
+
+/// Labels from `a=x,b=y`.
+pub(crate) fn labels(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// A demand without disks, under labels.
+pub(crate) fn wish(labels: &str) -> PlacementWish {
+    let demand = Demand { disk: Bytes::ZERO, ..demand() };
+    PlacementWish { demand, labels: self::labels(labels) }
+}
+
+/// On a host, without disks.
+pub(crate) fn on(host: u8) -> Place {
+    Place { host: host_id(host), numa: NumaNodes::NONE, delta: None, disks: Vec::new() }
+}
+
+pub(crate) fn selector(labels: &str) -> Selector {
+    let terms = self::labels(labels).into_iter();
+    Selector { terms: terms.map(|(name, value)| Term::In(name, [value].into())).collect() }
+}
+
+/// A required rule of `ENDPOINT` over what `labels` selects.
+pub(crate) fn rule(n: u8, labels: &str, kind: RuleKind) -> CommandBody {
+    let strength = Strength::Required;
+    CommandBody::CreateRule(Box::new(NewRule {
+        id: RuleId::from_bytes([n; 16]),
+        name: format!("rule-{n}"),
+        spec: RuleSpec { selector: selector(labels), each: None, strength, kind },
+        labels: BTreeMap::new(),
+    }))
 }
 
 impl Cell {
@@ -219,6 +268,31 @@ impl Cell {
         let items = vec![PlaceItem { container: vm_id(n), decision }];
         match self.apply(CommandBody::Place { planned_at: self.index, items }) {
             Ok(Change::Placed { mut items }) => items.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Held for ever, for `ENDPOINT`.
+    pub fn reserve(
+        &mut self,
+        n: u8,
+        wish: PlacementWish,
+        place: Place,
+    ) -> Result<ReservationId, Rejection> {
+        let item = reserve_item(n, place);
+        self.reserve_all(vec![wish], vec![item], None).remove(0)
+    }
+
+    pub fn reserve_all(
+        &mut self,
+        wishes: Vec<PlacementWish>,
+        items: Vec<ReserveItem>,
+        gang: Option<GangId>,
+    ) -> Vec<Result<ReservationId, Rejection>> {
+        let wishes = wishes.into_iter().map(Arc::new).collect();
+        let reserve = Reserve { planned_at: self.index, wishes, items, gang };
+        match self.apply(CommandBody::Reserve(Box::new(reserve))) {
+            Ok(Change::Reserved { items }) => items,
             other => panic!("{other:?}"),
         }
     }

@@ -6,6 +6,7 @@
 use super::node::{Node, Tally};
 use super::orders::{Checked, Configuration, Order, Told};
 use super::{Options, PlaceError};
+use crate::{clock, memory};
 use berth_model::CellId;
 use berth_wire::pki::Authority;
 use berth_wire::tls::{Identity, Role, Tls};
@@ -44,10 +45,11 @@ impl Cell {
     pub async fn start(
         options: Options,
         program: &Path,
-        arguments: &[&str],
         directory: &Path,
     ) -> Result<Cell, PlaceError> {
-        raise_open_files(u64::from(options.hosts) + 200)?;
+        if options.has_sessions() {
+            raise_open_files(u64::from(options.hosts) + 200)?;
+        }
         let directory = tempfile::Builder::new()
             .prefix("berth-bench-")
             .tempdir_in(directory)
@@ -73,17 +75,12 @@ impl Cell {
                 certificate: files.certificate,
                 key: files.key,
             };
-            let replica = Replica::start(&configuration, &folder, program, arguments)?;
+            let replica = Replica::start(&configuration, &folder, program)?;
             replicas.insert(*id, replica);
         }
         let tally = Rc::new(Tally::default());
-        for (id, facts) in options.made_up().hosts() {
-            let identity = Identity::new(authority.cell(), Role::Node, id.to_string());
-            let folder = directory.path().join("nodes");
-            let files = authority.issue_files(&identity, &[], &folder, &id.to_string())?;
-            let tls = Tls::load(&files)?;
-            let node = Node::new(tls, facts, nodes.clone(), Rc::clone(&tally));
-            actix_rt::spawn(node.run());
+        if options.has_sessions() {
+            start_nodes(options, &authority, directory.path(), &nodes, &tally)?;
         }
         Ok(Cell { replicas, tally, directory })
     }
@@ -110,21 +107,18 @@ impl Cell {
 
     /// Resident memory of one replica's process, in bytes.
     pub fn resident(&self, replica: u64) -> Option<u64> {
-        let pid = self.replicas.get(&replica)?.child.id()?;
-        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-        let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-        Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
+        memory::resident(self.replicas.get(&replica)?.child.id()?)
+    }
+
+    /// CPU that all replicas have used so far.
+    pub fn cpu(&self) -> Duration {
+        let pids = self.replicas.values().filter_map(|replica| replica.child.id());
+        pids.filter_map(clock::cpu_of).sum()
     }
 
     /// Whether the logs lie on a file system that fsync means something to.
     pub fn log_is_on_disk(&self) -> Result<String, String> {
-        let path = self.directory.path();
-        let stat = rustix::fs::statfs(path).map_err(|error| error.to_string())?;
-        let kind = stat.f_type;
-        if IN_MEMORY.contains(&kind) {
-            return Err(format!("{} is in memory; choose another --directory", path.display()));
-        }
-        Ok(format!("{} (file system type {kind:#x}), fsync on", path.display()))
+        is_on_disk(self.directory.path())
     }
 
     /// Ends the replicas in order; whichever does not end is killed.
@@ -146,7 +140,6 @@ impl Replica {
         configuration: &Configuration,
         folder: &Path,
         program: &Path,
-        arguments: &[&str],
     ) -> Result<Replica, PlaceError> {
         let id = configuration.replica;
         let file = folder.join("replica.json");
@@ -155,7 +148,7 @@ impl Replica {
         let log = folder.join("log");
         let stderr = std::fs::File::create(&log).map_err(PlaceError::file("make", &log))?;
         let mut child = Command::new(program)
-            .args(arguments)
+            .args(["bench", "replica"])
             .arg(&file)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -197,8 +190,35 @@ impl Replica {
     }
 }
 
+/// Simulated nodes, each with a certificate and a session of its own.
+pub fn start_nodes(
+    options: Options,
+    authority: &Authority,
+    directory: &Path,
+    schedulers: &BTreeMap<u64, SocketAddr>,
+    tally: &Rc<Tally>,
+) -> Result<(), PlaceError> {
+    let folder = directory.join("nodes");
+    for (id, facts) in options.made_up().hosts() {
+        let identity = Identity::new(authority.cell(), Role::Node, id.to_string());
+        let files = authority.issue_files(&identity, &[], &folder, &id.to_string())?;
+        let node = Node::new(Tls::load(&files)?, facts, schedulers.clone(), Rc::clone(tally));
+        actix_rt::spawn(node.run());
+    }
+    Ok(())
+}
+
+pub fn is_on_disk(path: &Path) -> Result<String, String> {
+    let stat = rustix::fs::statfs(path).map_err(|error| error.to_string())?;
+    let kind = stat.f_type;
+    if IN_MEMORY.contains(&kind) {
+        return Err(format!("{} is in memory; choose another --directory", path.display()));
+    }
+    Ok(format!("{} (file system type {kind:#x}), fsync on", path.display()))
+}
+
 /// Free at this moment; held until all are known, so that none comes twice.
-fn free_addresses(count: u64) -> Result<BTreeMap<u64, SocketAddr>, PlaceError> {
+pub fn free_addresses(count: u64) -> Result<BTreeMap<u64, SocketAddr>, PlaceError> {
     let held: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()
@@ -208,7 +228,7 @@ fn free_addresses(count: u64) -> Result<BTreeMap<u64, SocketAddr>, PlaceError> {
 }
 
 /// Each host is a socket here and one at the leader, which inherits the limit.
-fn raise_open_files(needed: u64) -> Result<(), PlaceError> {
+pub fn raise_open_files(needed: u64) -> Result<(), PlaceError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {

@@ -1,12 +1,12 @@
 //! Load on a scheduler: clients that each wait for their answer, and a look at every published
 //! fleet to see when what was asked for had come true.
 
-use super::{COMMAND_DEADLINE, ENDPOINT, Options, STALL};
+use super::{LIFE_BATCH, LIFE_IN_FLIGHT, Options, STALL};
 use crate::clock::{self, milliseconds};
 use crate::made_up::MadeUp;
 use berth_model::command::{CommandBody, Principal};
-use berth_model::{ContainerId, ContainerVm, EndpointId, RequestId, VmState};
-use berth_scheduler::{Fleet, Request, Scheduler};
+use berth_model::{ContainerId, ContainerVm, VmState};
+use berth_scheduler::{Fleet, Scheduler};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -116,21 +116,8 @@ impl Load {
         }
     }
 
-    async fn submit(&self, body: CommandBody) -> Result<(), String> {
-        let endpoint = self.scheduler.watch().borrow().endpoint_named(ENDPOINT).map(|it| it.id);
-        let request = Request {
-            principal: Principal::Local,
-            endpoint: endpoint.unwrap_or(EndpointId::SYSTEM),
-            key: None,
-            request_id: RequestId::random(&mut rand::rng()),
-            traceparent: None,
-            deadline: COMMAND_DEADLINE,
-            body,
-        };
-        match self.scheduler.submit(request).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
+    pub(super) async fn submit(&self, body: CommandBody) -> Result<(), String> {
+        self.submit_as(Principal::Local, self.endpoint(), body).await
     }
 
     async fn flood(
@@ -143,12 +130,11 @@ impl Load {
         let tracker = Tracker::default();
         let began = clock::now();
         let numbers: Vec<u32> = (from..to).collect();
-        let bursts = numbers.chunks(usize::try_from(self.options.batch.max(1)).unwrap_or(1));
-        let clients = usize::try_from(self.options.in_flight.max(1)).unwrap_or(1);
+        let bursts = numbers.chunks(LIFE_BATCH);
         let (tracker, body) = (&tracker, &body);
         let load = async {
             stream::iter(bursts)
-                .for_each_concurrent(clients, |burst| async move {
+                .for_each_concurrent(LIFE_IN_FLIGHT, |burst| async move {
                     let commands = burst.iter().map(|number| async move {
                         let (id, body) = body(*number);
                         let submitted = clock::now();

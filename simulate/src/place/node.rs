@@ -31,13 +31,16 @@ pub struct Tally {
     dials: Semaphore,
     /// Sessions that ended after their welcome.
     pub lost: Cell<u64>,
+    /// Sessions that stand.
+    pub sessions: Cell<u64>,
     /// Container VMs that run on all nodes.
     pub running: Cell<u64>,
 }
 
 impl Default for Tally {
     fn default() -> Self {
-        Tally { dials: Semaphore::new(DIALS), lost: Cell::new(0), running: Cell::new(0) }
+        let (lost, sessions, running) = Default::default();
+        Tally { dials: Semaphore::new(DIALS), lost, sessions, running }
     }
 }
 
@@ -161,9 +164,11 @@ impl Node {
             Err(end) => end,
             Ok((sender, receiver)) => {
                 drop(dial);
+                tally.sessions.set(tally.sessions.get() + 1);
                 let end = match self.serve(sender, receiver).await {
                     Ok(end) | Err(end) => end,
                 };
+                tally.sessions.set(tally.sessions.get() - 1);
                 tally.lost.set(tally.lost.get() + 1);
                 end
             }
@@ -258,15 +263,17 @@ mod tests {
     use super::*;
     use berth_model::assignment::{RunOrder, VmOrder};
     use berth_model::{DatastoreId, Generation, Permille};
+    use std::sync::Arc;
 
     fn assignment(want: fn(Box<RunOrder>) -> Want) -> Assignment {
         let new = crate::made_up::MadeUp::new(1, 1, Permille(500), 1).container(0);
         let datastore = DatastoreId::from_bytes([1; 16]);
         let run = RunOrder {
             name: new.name,
-            spec: new.spec,
+            spec: Arc::new(new.spec),
             image_datastore: datastore,
             cpu_model: String::new(),
+            numa: Vec::new(),
         };
         let order = VmOrder { epoch: Epoch(1), datastore, want: want(Box::new(run)) };
         Assignment { generation: Generation(1), vms: BTreeMap::from([(new.id, order)]) }

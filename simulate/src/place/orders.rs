@@ -3,6 +3,7 @@
 
 use super::Options;
 use super::load::{Alone, Step};
+use super::placing::{Placings, Wave};
 use berth_wire::tls::TlsFiles;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +41,12 @@ pub enum Order {
     AwaitHosts(u64),
     /// Record the image on every cluster.
     RecordImages,
+    /// Make all hosts known without sessions.
+    RegisterHosts,
+    /// Ask for places.
+    Place(Wave),
+    /// End what the placements with these numbers hold.
+    Release { from: u32, to: u32 },
     /// Create the container VMs with these numbers, and wait until they have datastores.
     Create { from: u32, to: u32 },
     /// Start them, and wait until they run.
@@ -55,6 +62,7 @@ pub enum Told {
     Done,
     Ready { leader: u64, term: u64 },
     Stepped(Step),
+    Placed(Placings),
     WentAlone(Alone),
     Checked(Checked),
     Failed(String),
@@ -71,4 +79,5 @@ pub struct Checked {
     pub over_capacity: Vec<String>,
     pub silent_hosts: u64,
     pub running: u64,
+    pub reservations: u64,
 }

@@ -6,7 +6,7 @@
 use super::load::Load;
 use super::orders::{Checked, Configuration, Order, Told};
 use super::{ENDPOINT, PlaceError};
-use crate::made_up::over_capacity;
+use crate::checks::over_capacity;
 use berth_metrics::Registry;
 use berth_model::VmState;
 use berth_scheduler::{BootstrapOptions, Scheduler};
@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 
 /// For a leader, for all nodes, for a replica that lags.
 const WAIT: Duration = Duration::from_secs(300);
+/// The longest that a scheduler waits for a node.
+const SILENT_AFTER_MAX: Duration = Duration::from_secs(600);
 
 /// Runs until standard input ends. Must be called inside an actix system.
 pub async fn run(configuration: &Path) -> Result<(), PlaceError> {
@@ -34,7 +36,11 @@ pub async fn run(configuration: &Path) -> Result<(), PlaceError> {
         endpoints: vec![(ENDPOINT.to_owned(), Default::default())],
     };
     let raft = berth_raft::Options::new(replica, peers, listen, data);
-    let settings = berth_scheduler::Options::new(raft, nodes_listen, bootstrap);
+    let mut settings = berth_scheduler::Options::new(raft, nodes_listen, bootstrap);
+    if !options.has_sessions() {
+        // Nobody speaks for the hosts, so nobody may be missed while this runs.
+        settings.silent_after = SILENT_AFTER_MAX;
+    }
     let scheduler = berth_scheduler::start(settings, tls, &Registry::new()).await?;
     let load = Load { scheduler: scheduler.clone(), made_up, options };
 
@@ -86,6 +92,9 @@ async fn carry_out(load: &Load, order: Order) -> Told {
         Order::Ready => ready(&load.scheduler).await,
         Order::AwaitHosts(count) => hosts_connected(&load.scheduler, count).await,
         Order::RecordImages => load.record_images().await.map(|()| Told::Done),
+        Order::RegisterHosts => load.register_hosts().await.map(|()| Told::Done),
+        Order::Place(wave) => Ok(Told::Placed(load.place(wave).await)),
+        Order::Release { from, to } => load.release(from, to).await.map(|()| Told::Done),
         Order::Create { from, to } => Ok(Told::Stepped(load.create(from, to).await)),
         Order::Start { from, to } => Ok(Told::Stepped(load.start(from, to).await)),
         Order::OneAtATime { from, to } => Ok(Told::WentAlone(load.one_at_a_time(from, to).await)),
@@ -124,6 +133,7 @@ async fn checked(scheduler: &Scheduler, index: u64) -> Result<Told, String> {
         over_capacity: over_capacity(&fleet),
         silent_hosts: fleet.host_counts().silent,
         running: counts.filter(|(name, _)| **name == "running").map(|(_, count)| count).sum(),
+        reservations: fleet.reservations().count() as u64,
     }))
 }
 

@@ -57,6 +57,7 @@ pub async fn create(mut call: Call) -> Result<Answer, DockerError> {
         name: String::new(),
         spec: merged.spec,
         labels: std::collections::BTreeMap::new(),
+        reservation: None,
     };
     let index = commit(&call, &view, new, wanted_name).await?;
     settle(&call, &view, id, index).await?;

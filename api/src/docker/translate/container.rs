@@ -274,9 +274,12 @@ pub mod tests {
     pub fn vm(state: VmState, wanted: Wanted) -> ContainerVm {
         let config = ImageConfig { command: vec!["sh".into()], ..ImageConfig::default() };
         ContainerVm {
+            numa: berth_model::NumaNodes::NONE,
+            reservation: None,
+            displaced: false,
             id: ContainerId::from_bytes([7; 32]),
             name: "web".to_owned(),
-            spec: merged(wanted, config).unwrap().spec,
+            spec: Arc::new(merged(wanted, config).unwrap().spec),
             state,
             epoch: Epoch(1),
             datastore: None,

@@ -174,7 +174,7 @@ mod tests {
             vm.id = ContainerId::from_bytes([number; 32]);
             vm.name = name.to_owned();
             vm.meta.created = u64::from(number);
-            vm.spec.labels.insert("app".to_owned(), name.to_owned());
+            std::sync::Arc::make_mut(&mut vm.spec).labels.insert("app".to_owned(), name.to_owned());
             vm
         })
         .collect()

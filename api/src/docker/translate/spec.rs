@@ -126,6 +126,7 @@ pub fn merge(
             cluster: within.cluster,
             host: within.host,
             datastore: within.datastore,
+            ..Demand::default()
         },
         network: wanted.network.unwrap_or(NetworkMode::Egress),
         auto_remove: wanted.auto_remove,

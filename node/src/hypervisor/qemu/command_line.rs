@@ -13,6 +13,7 @@ use berth_model::guest::{AGENT_PORT, BASE_SERIAL, DELTA_SERIAL, LOG_PORT};
 use berth_model::host::Accelerator;
 use serde_json::json;
 use std::ffi::OsString;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Slots behind which devices sit or can be plugged later: base, delta, nic, and room. There is no
@@ -57,7 +58,8 @@ pub struct Listeners {
 /// The words behind the program's name.
 pub fn words(machine: &Machine, plan: &LaunchPlan, listeners: Listeners) -> Vec<OsString> {
     let mut words = Words::default();
-    words.machine(machine, &plan.name(), &plan.cpu_model, plan.vcpus, plan.memory);
+    words.machine(machine, &plan.name(), &plan.cpu_model, &plan.numa);
+    words.processors_and_memory(plan.vcpus, plan.memory, &plan.numa);
     words.console_and_monitors(listeners);
     words.root_ports();
     words.agent_port(listeners);
@@ -73,10 +75,19 @@ pub fn words(machine: &Machine, plan: &LaunchPlan, listeners: Listeners) -> Vec<
 /// The same machine with nothing but the agent in it, to see whether a guest comes up.
 pub fn probe_words(machine: &Machine, listeners: Listeners) -> Vec<OsString> {
     let mut words = Words::default();
-    words.machine(machine, "berth-probe", "host", 1, Bytes::mib(128));
+    words.machine(machine, "berth-probe", "host", &[]);
+    words.processors_and_memory(1, Bytes::mib(128), &[]);
     words.console_and_monitors(listeners);
     words.agent_port(listeners);
     words.0
+}
+
+/// Which virtual CPUs each of the guest's NUMA nodes has: as evenly as they divide, the first ones
+/// more; none where there are fewer than nodes.
+pub fn processors_of_nodes(vcpus: u64, nodes: usize) -> Vec<Range<u64>> {
+    let count = nodes.max(1) as u64;
+    let start = |node: u64| node * (vcpus / count) + node.min(vcpus % count);
+    (0..count).map(|node| start(node)..start(node + 1)).collect()
 }
 
 /// The guest kernel's command line.
@@ -127,36 +138,61 @@ impl Words {
         self.pair(flag, value.to_string());
     }
 
-    fn machine(
-        &mut self,
-        machine: &Machine,
-        name: &str,
-        cpu_model: &str,
-        vcpus: u64,
-        memory: Bytes,
-    ) {
+    fn machine(&mut self, machine: &Machine, name: &str, cpu_model: &str, numa: &[u16]) {
         self.pair("-name", format!("guest={name},process=berth-vm"));
         self.flag("-nodefaults");
         self.flag("-no-user-config");
         self.flag("-no-reboot");
         self.pair("-display", "none");
         self.pair("-accel", accelerator(machine.accelerator));
-        let devices = "memory-backend=ram,sata=off,smm=off,vmport=off,usb=off";
-        self.pair("-machine", format!("{},{devices}", machine.machine_type));
+        // Memory in several parts is named by the guest's NUMA nodes instead.
+        let memory = if numa.len() > 1 { "" } else { "memory-backend=ram," };
+        let devices = "sata=off,smm=off,vmport=off,usb=off";
+        self.pair("-machine", format!("{},{memory}{devices}", machine.machine_type));
         self.pair("-cpu", cpu_model);
-        self.pair(
-            "-smp",
-            format!("cpus={vcpus},maxcpus={vcpus},sockets=1,cores={vcpus},threads=1"),
-        );
-        let memory = memory.as_mib();
-        self.pair("-m", format!("size={memory}M"));
-        self.json(
-            "-object",
-            json!({ "qom-type": "memory-backend-ram", "id": "ram", "size": memory << 20 }),
-        );
         self.pair("-kernel", &machine.kernel);
         self.pair("-initrd", &machine.initramfs);
         self.pair("-append", kernel_command_line(machine.accelerator, machine.tsc_khz));
+    }
+
+    /// `numa` are the host's nodes that memory is bound to. With more than one the guest has as many
+    /// itself, each with its part of the virtual CPUs and of the memory.
+    fn processors_and_memory(&mut self, vcpus: u64, memory: Bytes, numa: &[u16]) {
+        // A socket that lay on two nodes would be a machine that nobody builds.
+        let sockets = if numa.len() > 1 { vcpus } else { 1 };
+        let cores = vcpus / sockets.max(1);
+        self.pair(
+            "-smp",
+            format!("cpus={vcpus},maxcpus={vcpus},sockets={sockets},cores={cores},threads=1"),
+        );
+        let memory = memory.as_mib();
+        self.pair("-m", format!("size={memory}M"));
+        if numa.len() < 2 {
+            self.memory_backend("ram", memory, numa.first().copied());
+            return;
+        }
+        let part = memory / numa.len() as u64;
+        for (at, (node, range)) in
+            numa.iter().zip(processors_of_nodes(vcpus, numa.len())).enumerate()
+        {
+            // The last has what does not divide.
+            let size = if at + 1 == numa.len() { memory - part * at as u64 } else { part };
+            self.memory_backend(&format!("ram{at}"), size, Some(*node));
+            let mut words = format!("node,nodeid={at},memdev=ram{at}");
+            if !range.is_empty() {
+                words.push_str(&format!(",cpus={}-{}", range.start, range.end - 1));
+            }
+            self.pair("-numa", words);
+        }
+    }
+
+    fn memory_backend(&mut self, id: &str, mib: u64, node: Option<u16>) {
+        let mut backend = json!({ "qom-type": "memory-backend-ram", "id": id, "size": mib << 20 });
+        if let Some(node) = node {
+            backend["host-nodes"] = json!([node]);
+            backend["policy"] = json!("bind");
+        }
+        self.json("-object", backend);
     }
 
     fn console_and_monitors(&mut self, listeners: Listeners) {

@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `command_line` | what QEMU is told; pure |
+//! | `confinement` | NUMA nodes and control groups of its process |
 //! | `delta` | delta disks from blanks |
 //! | `process` | the process: start, find again, end |
 //! | `sockets` | its sockets, under paths of any length |
@@ -15,6 +16,7 @@
 //! for a node lives longer than a package.
 
 pub mod command_line;
+pub mod confinement;
 mod delta;
 mod kernel_image;
 mod probe;
@@ -29,6 +31,8 @@ use super::{BootSlot, Deadlines, Hypervisor, LaunchError, LaunchPlan, MonitorErr
 use berth_model::Bytes;
 use berth_model::host::Accelerator;
 use command_line::{Listeners, Machine, UserNetwork};
+use confinement::{Binding, Confiner, Entrance, Hold};
+use process::SpawnError;
 use running::QemuVm;
 use std::ffi::OsString;
 use std::os::fd::AsRawFd as _;
@@ -39,6 +43,9 @@ use tokio::sync::Semaphore;
 
 /// How a node that was started again waits for a monitor that may be busy with its predecessor's end.
 const MONITOR_LIMIT: Duration = Duration::from_secs(10);
+
+/// How a start says that its process could not be held on processors.
+const NOT_HELD: &str = "its process cannot be held on the processors of its nodes";
 
 /// What an operator decides about QEMU on a host.
 #[derive(Clone, Debug)]
@@ -56,6 +63,7 @@ pub struct QemuOptions {
     pub deadlines: Deadlines,
     /// Most bytes of output in the log of one run.
     pub log_limit: Bytes,
+    pub confiner: Confiner,
 }
 
 impl QemuOptions {
@@ -71,6 +79,7 @@ impl QemuOptions {
             user_network: UserNetwork::Open,
             deadlines: Deadlines::default(),
             log_limit: Bytes::gib(1),
+            confiner: Confiner::without_groups(),
         }
     }
 }
@@ -150,6 +159,10 @@ impl Hypervisor for Qemu {
         self.options.log_limit
     }
 
+    fn weighs(&self) -> bool {
+        self.options.confiner.weighs()
+    }
+
     async fn prepare(&self, plan: &LaunchPlan) -> Result<(), LaunchError> {
         asset(&self.options.assets, "kernel", "vmlinuz")?;
         asset(&self.options.assets, "initramfs", "initramfs.img")?;
@@ -170,11 +183,22 @@ impl Hypervisor for Qemu {
 
     async fn launch(&self, plan: &LaunchPlan) -> Result<Arc<dyn RunningVm>, LaunchError> {
         let machine = &self.machine;
-        let vm = launch(&self.options.program, &plan.run_directory, MONITOR_LIMIT, |listeners| {
+        let binding = Binding::to(&plan.numa)?;
+        let overhead = crate::facts::overhead(machine.accelerator);
+        let confined = self.options.confiner.confine(plan, overhead, binding.as_ref()).await?;
+        let (program, run_directory) = (&self.options.program, &plan.run_directory);
+        let vm = launch(program, run_directory, MONITOR_LIMIT, confined, |listeners| {
             command_line::words(machine, plan, listeners)
         })
         .await
-        .map_err(|error| in_use(error, &plan.delta))?;
+        .map_err(|error| not_bound(in_use(error, &plan.delta), &plan.numa))?;
+        if let Some(binding) = binding
+            && let Err(error) = bind(&vm, &binding, plan).await
+        {
+            vm.power_off().await;
+            vm.ended().await;
+            return Err(error);
+        }
         Ok(Arc::new(vm))
     }
 
@@ -185,10 +209,16 @@ impl Hypervisor for Qemu {
     ) -> Result<Option<Arc<dyn RunningVm>>, LaunchError> {
         let found = process::find(run_directory, name)
             .map_err(LaunchError::io("look for the hypervisor of", run_directory))?;
-        let Some(process) = found else { return Ok(None) };
+        let Some(process) = found else {
+            confinement::forget(run_directory).await;
+            return Ok(None);
+        };
         let connected = tokio::select! {
             connected = Monitor::connect(run_directory, MONITOR_LIMIT) => connected,
-            () = process.ended() => return Ok(None),
+            () = process.ended() => {
+                confinement::forget(run_directory).await;
+                return Ok(None);
+            }
         };
         let monitor = match connected {
             Ok(monitor) => Some(monitor),
@@ -199,10 +229,12 @@ impl Hypervisor for Qemu {
                 None
             }
         };
-        Ok(Some(Arc::new(QemuVm::new(process, monitor, run_directory))))
+        let hold = self.options.confiner.resume(run_directory, name).await;
+        Ok(Some(Arc::new(QemuVm::new(process, monitor, run_directory, hold))))
     }
 }
 
+use process::Process;
 use qmp::Monitor;
 
 /// Starts QEMU in `run_directory` and waits until its monitor answers; else nothing is left running.
@@ -210,8 +242,25 @@ async fn launch(
     program: &Path,
     run_directory: &Path,
     limit: Duration,
+    (entrance, hold): (Entrance, Hold),
     words: impl FnOnce(Listeners) -> Vec<OsString>,
 ) -> Result<QemuVm, LaunchError> {
+    match start(program, run_directory, limit, entrance, words).await {
+        Ok((process, monitor)) => Ok(QemuVm::new(process, Some(monitor), run_directory, hold)),
+        Err(error) => {
+            hold.release().await;
+            Err(error)
+        }
+    }
+}
+
+async fn start(
+    program: &Path,
+    run_directory: &Path,
+    limit: Duration,
+    entrance: Entrance,
+    words: impl FnOnce(Listeners) -> Vec<OsString>,
+) -> Result<(Process, Monitor), LaunchError> {
     let listen = |name| {
         sockets::listen(run_directory, name).map_err(LaunchError::io("listen in", run_directory))
     };
@@ -223,16 +272,8 @@ async fn launch(
         debug_monitor: inherited[2].as_raw_fd(),
     };
     let words = words(listeners);
-    let process = process::spawn(program, &words, run_directory, &inherited).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::NotFound {
-            LaunchError::ProgramMissing {
-                program: program.display().to_string(),
-                package: "qemu-system-x86",
-            }
-        } else {
-            LaunchError::io("start a hypervisor in", run_directory)(error)
-        }
-    })?;
+    let process = process::spawn(program, &words, run_directory, &inherited, entrance)
+        .map_err(|error| not_spawned(error, program, run_directory))?;
     drop(inherited);
     let connected = tokio::select! {
         // Its end says more than the broken connection.
@@ -241,7 +282,7 @@ async fn launch(
         connected = Monitor::connect(run_directory, limit) => connected.map_err(Some),
     };
     match connected {
-        Ok(monitor) => Ok(QemuVm::new(process, Some(monitor), run_directory)),
+        Ok(monitor) => Ok((process, monitor)),
         Err(trouble) => {
             if let Err(error) = process.signal(rustix::process::Signal::KILL) {
                 tracing::error!(pid = process.pid(), %error, "cannot kill the hypervisor");
@@ -256,6 +297,44 @@ async fn launch(
             })
         }
     }
+}
+
+/// Holds the virtual CPUs where their memory is.
+async fn bind(vm: &QemuVm, binding: &Binding, plan: &LaunchPlan) -> Result<(), LaunchError> {
+    let monitor = vm.monitor().await.map_err(LaunchError::Monitor)?;
+    binding.hold(&monitor, plan.vcpus).await?;
+    let (container, epoch) = (plan.container, plan.epoch);
+    tracing::info!(%container, %epoch, numa = ?plan.numa, "container VM is bound to NUMA nodes");
+    Ok(())
+}
+
+fn not_spawned(error: SpawnError, program: &Path, run_directory: &Path) -> LaunchError {
+    match error {
+        SpawnError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            LaunchError::ProgramMissing {
+                program: program.display().to_string(),
+                package: "qemu-system-x86",
+            }
+        }
+        SpawnError::Io(error) => LaunchError::io("start a hypervisor in", run_directory)(error),
+        SpawnError::Bind(error) => {
+            LaunchError::NotStarted { last_words: format!("{NOT_HELD}: {error}") }
+        }
+        SpawnError::Join(error) => LaunchError::NotStarted {
+            last_words: format!("it cannot be put into its control group: {error}"),
+        },
+    }
+}
+
+/// QEMU tells of memory that it cannot bind only in words.
+fn not_bound(error: LaunchError, numa: &[u16]) -> LaunchError {
+    if let LaunchError::NotStarted { last_words } = &error
+        && !numa.is_empty()
+        && [NOT_HELD, "host-nodes", "NUMA"].iter().any(|word| last_words.contains(word))
+    {
+        return LaunchError::Numa { nodes: numa.to_vec(), reason: last_words.clone() };
+    }
+    error
 }
 
 /// QEMU tells of a disk that another process holds only in words.
@@ -351,13 +430,27 @@ mod tests {
     #[tokio::test]
     async fn a_hypervisor_that_does_not_start_is_quoted_and_gone() {
         let directory = tempfile::tempdir().unwrap();
+        let free = Default::default();
         let started =
-            launch(Path::new("qemu-system-x86_64"), directory.path(), MONITOR_LIMIT, |_| {
+            launch(Path::new("qemu-system-x86_64"), directory.path(), MONITOR_LIMIT, free, |_| {
                 vec!["-machine".into(), "no-such-machine".into()]
             })
             .await;
         let text = started.unwrap_err().to_string();
         assert!(text.starts_with("the hypervisor did not start:"), "{text}");
         assert!(text.contains("no-such-machine") || text.contains("unsupported machine"), "{text}");
+    }
+
+    #[test]
+    fn memory_that_qemu_cannot_bind_is_told_as_stale_facts() {
+        let said = || LaunchError::NotStarted {
+            last_words: "cannot bind memory to host NUMA nodes: Invalid argument".to_owned(),
+        };
+        let text = not_bound(said(), &[1]).to_string();
+        assert!(
+            text.starts_with("container VM was placed on NUMA nodes [1], but cannot"),
+            "{text}"
+        );
+        assert!(matches!(not_bound(said(), &[]), LaunchError::NotStarted { .. }));
     }
 }

@@ -74,8 +74,9 @@ async fn boots_under_kvm(options: &QemuOptions, machine: &Machine) -> bool {
     let answered = async {
         std::fs::create_dir_all(&run_directory).ok()?;
         let machine = Machine { accelerator: Accelerator::Kvm, ..machine.clone() };
+        let free = Default::default();
         let words = |listeners| command_line::probe_words(&machine, listeners);
-        let vm = launch(&options.program, &run_directory, LIMIT, words).await.ok()?;
+        let vm = launch(&options.program, &run_directory, LIMIT, free, words).await.ok()?;
         let heard = tokio::time::timeout(LIMIT, agent_answers(&vm)).await.is_ok_and(|heard| heard);
         vm.power_off().await;
         vm.ended().await;

@@ -7,6 +7,7 @@
 //! is never taken for it.
 //! Does not: speak to it.
 
+use super::confinement::Entrance;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::ffi::OsString;
 use std::fs::File;
@@ -21,6 +22,10 @@ const PID_FILE: &str = "hypervisor.pid";
 /// What the process says on stdout and stderr.
 pub const WORDS_FILE: &str = "hypervisor.log";
 
+/// Steps of a start that a child names to its parent.
+const JOIN: u8 = 1;
+const BIND: u8 = 2;
+
 /// A process that is surely ours, dead or alive.
 #[derive(Debug)]
 pub struct Process {
@@ -28,18 +33,46 @@ pub struct Process {
     handle: AsyncFd<OwnedFd>,
 }
 
-/// Starts `program` with `run_directory` as working directory; `inherited` keep their numbers.
+/// Why no process was started.
+#[derive(Debug)]
+pub enum SpawnError {
+    /// It could not be held on the processors of its NUMA nodes.
+    Bind(io::Error),
+    /// It could not be put into its control group.
+    Join(io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for SpawnError {
+    fn from(error: io::Error) -> SpawnError {
+        SpawnError::Io(error)
+    }
+}
+
+impl From<rustix::io::Errno> for SpawnError {
+    fn from(error: rustix::io::Errno) -> SpawnError {
+        SpawnError::Io(error.into())
+    }
+}
+
+/// Starts `program` with `run_directory` as working directory, where `entrance` puts it;
+/// `inherited` keep their numbers.
 pub fn spawn(
     program: &Path,
     words: &[OsString],
     run_directory: &Path,
     inherited: &[OwnedFd],
-) -> io::Result<Process> {
+    entrance: Entrance,
+) -> Result<Process, SpawnError> {
     let output = File::options().append(true).create(true).open(run_directory.join(WORDS_FILE))?;
     let mut pid_file = File::create(run_directory.join(PID_FILE))?;
     writeln!(pid_file, "{}", boot_id()?)?;
     let inherited: Vec<i32> = inherited.iter().map(|fd| fd.as_raw_fd()).collect();
     let pid_fd = pid_file.as_raw_fd();
+
+    // What fails between fork and exec comes back as a number alone; the pipe says which step it was.
+    let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
+    let (failed, tell) = rustix::pipe::pipe_with(flags)?;
 
     let mut command = Command::new(program);
     command
@@ -49,6 +82,18 @@ pub fn spawn(
         .stdout(output.try_clone()?)
         .stderr(output);
     let before_exec = move || {
+        for door in &entrance.doors {
+            if let Err(error) = rustix::io::write(door, b"0") {
+                rustix::io::write(&tell, &[JOIN])?;
+                return Err(error.into());
+            }
+        }
+        if let Some(processors) = &entrance.processors
+            && let Err(error) = rustix::thread::sched_setaffinity(None, processors)
+        {
+            rustix::io::write(&tell, &[BIND])?;
+            return Err(error.into());
+        }
         rustix::process::setsid()?;
         for fd in &inherited {
             // SAFETY: the descriptors are open in the parent until `spawn` returns, so also here.
@@ -68,9 +113,16 @@ pub fn spawn(
     unsafe {
         command.pre_exec(before_exec);
     }
-    let child = command.spawn()?;
+    let child = command.spawn().map_err(|error| {
+        let mut step = [0];
+        match rustix::io::read(&failed, &mut step) {
+            Ok(1) if step[0] == JOIN => SpawnError::Join(error),
+            Ok(1) if step[0] == BIND => SpawnError::Bind(error),
+            Ok(_) | Err(_) => SpawnError::Io(error),
+        }
+    })?;
     // Not waited for by pid but through the pidfd, as is a process that an earlier node started.
-    Process::open(child.id())
+    Ok(Process::open(child.id())?)
 }
 
 /// The process that an earlier node started here under `name`, if it still lives.
@@ -151,6 +203,7 @@ fn decimal(mut number: u32, buffer: &mut [u8; 10]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::thread::CpuSet;
     use std::time::Duration;
 
     #[test]
@@ -167,10 +220,11 @@ mod tests {
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let words = {
             let mut words = words.to_vec();
-            words[1] = format!("read line <&{}", reader.as_raw_fd()).into();
+            words[1] = format!("read line </proc/self/fd/{}", reader.as_raw_fd()).into();
             words
         };
-        let process = spawn(Path::new("/bin/sh"), &words, directory.path(), &[reader]).unwrap();
+        let (shell, entrance) = (Path::new("/bin/sh"), Entrance::default());
+        let process = spawn(shell, &words, directory.path(), &[reader], entrance).unwrap();
         // The name is on the command line only once the program is loaded, which spawn awaits.
         let found = find(directory.path(), "berth-abc-1").unwrap().unwrap();
         assert_eq!(found.pid(), process.pid());
@@ -179,6 +233,20 @@ mod tests {
         found.signal(Signal::KILL).unwrap();
         tokio::time::timeout(Duration::from_secs(10), process.ended()).await.unwrap();
         assert!(find(directory.path(), "berth-abc-1").unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_process_cannot_be_put_into_is_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let start = |entrance| spawn(Path::new("true"), &[], directory.path(), &[], entrance);
+        let nowhere = Entrance { processors: Some(CpuSet::new()), doors: vec![] };
+        assert!(matches!(start(nowhere), Err(SpawnError::Bind(_))));
+        let closed = File::open("/dev/null").unwrap();
+        let closed = Entrance { processors: None, doors: vec![closed] };
+        assert!(matches!(start(closed), Err(SpawnError::Join(_))));
+        let absent = Path::new("/no/such/program");
+        let absent = spawn(absent, &[], directory.path(), &[], Entrance::default());
+        assert!(matches!(absent, Err(SpawnError::Io(_))));
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! A client of QEMU's machine protocol: one JSON document a line, over a unix socket.
 //!
 //! Small and our own: the generated bindings know a fixed list of events and end the connection at
-//! one that a newer QEMU added, and we say four commands.
+//! one that a newer QEMU added, and we say five commands.
 //!
 //! Promises: every command ends within its time limit, also when QEMU is frozen; what QEMU says out
 //! of turn is kept (who had the power switched off) or dropped; a line has a limit.
@@ -93,6 +93,17 @@ impl Monitor {
             Some(status) => Ok(status.to_owned()),
             None => Err(MonitorError::Malformed(status.to_string())),
         }
+    }
+
+    /// Number of each virtual CPU, and of the thread that runs it.
+    pub async fn vcpu_threads(&self) -> Result<Vec<(u64, u64)>, MonitorError> {
+        let said = self.execute("query-cpus-fast", Value::Null).await?;
+        let number = |of: &Value, name: &str| of.get(name).and_then(Value::as_u64);
+        let threads = said.as_array().and_then(|vcpus| {
+            let pair = |vcpu| Some((number(vcpu, "cpu-index")?, number(vcpu, "thread-id")?));
+            vcpus.iter().map(pair).collect::<Option<Vec<_>>>()
+        });
+        threads.ok_or_else(|| MonitorError::Malformed(said.to_string()))
     }
 
     /// What was heard of the machine's end so far.
@@ -220,6 +231,9 @@ mod tests {
                 "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true}}\n{\"return\": \
                  {\"status\": \"running\"}}\n",
                 "{\"error\": {\"class\": \"GenericError\", \"desc\": \"not now\"}}\n",
+                "{\"return\": [{\"cpu-index\": 0, \"thread-id\": 70, \"target\": \"x86_64\"}, \
+                 {\"cpu-index\": 1, \"thread-id\": 71}]}\n",
+                "{\"return\": [{\"cpu-index\": 0}]}\n",
             ],
         );
         let monitor = connected(directory.path()).await;
@@ -227,6 +241,9 @@ mod tests {
         assert_eq!(*monitor.shutdown().borrow(), Some(Shutdown { by_guest: true }));
         let refused = monitor.execute("stop", Value::Null).await.unwrap_err();
         assert_eq!(refused.to_string(), "the hypervisor refused `stop`: not now");
+        assert_eq!(monitor.vcpu_threads().await.unwrap(), [(0, 70), (1, 71)]);
+        let malformed = monitor.vcpu_threads().await.unwrap_err();
+        assert!(matches!(malformed, MonitorError::Malformed(_)), "{malformed}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! One QEMU process with its monitor and its sockets, whoever started it.
 
+use super::confinement::Hold;
 use super::process::{self, Process};
 use super::qmp::Monitor;
 use super::{MONITOR_LIMIT, program, sockets};
@@ -28,7 +29,13 @@ pub struct QemuVm {
 
 impl QemuVm {
     /// Must be called on a tokio runtime: a task there waits for the process's end.
-    pub fn new(process: Process, monitor: Option<Monitor>, run_directory: &Path) -> QemuVm {
+    /// Then it gives up what `hold` stands for, before anybody hears of the end.
+    pub fn new(
+        process: Process,
+        monitor: Option<Monitor>,
+        run_directory: &Path,
+        hold: Hold,
+    ) -> QemuVm {
         let process = Arc::new(process);
         let (tell, ended) = watch::channel(None);
         tokio::spawn({
@@ -38,6 +45,7 @@ impl QemuVm {
             let (process, run_directory) = (process.clone(), run_directory.to_owned());
             async move {
                 process.ended().await;
+                hold.release().await;
                 let shutdown = heard.and_then(|heard| *heard.borrow());
                 let by_guest = shutdown.is_some_and(|shutdown| shutdown.by_guest);
                 tell.send_replace(Some(Ended { by_guest, last_words: last_words(&run_directory) }));
@@ -48,7 +56,7 @@ impl QemuVm {
     }
 
     /// The connection that stands, or a new one.
-    async fn monitor(&self) -> Result<Monitor, MonitorError> {
+    pub async fn monitor(&self) -> Result<Monitor, MonitorError> {
         let mut held = self.monitor.lock().await;
         if let Some(monitor) = held.as_ref().filter(|monitor| monitor.is_open()) {
             return Ok(monitor.clone());

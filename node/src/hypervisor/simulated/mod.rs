@@ -16,6 +16,8 @@
 //!
 //! Anything else runs until a signal ends it. The guest's half of the protocol is the real one.
 //!
+//! NUMA nodes and shares are taken and kept, and change nothing.
+//!
 //! Promises: what [`Hypervisor`] promises, within one process. Does not: outlive it.
 
 mod guest;
@@ -51,6 +53,11 @@ impl Simulated {
         Simulated { deadlines, log_limit, machines: DashMap::new() }
     }
 
+    /// What was ordered of the machine last launched in `run_directory`.
+    pub fn plan_in(&self, run_directory: &Path) -> Option<LaunchPlan> {
+        self.machines.get(run_directory).map(|machine| machine.plan.clone())
+    }
+
     /// How many machines run.
     pub fn running(&self) -> usize {
         self.machines.iter().filter(|machine| machine.ended.borrow().is_none()).count()
@@ -81,6 +88,11 @@ impl Hypervisor for Simulated {
         self.log_limit
     }
 
+    /// Nothing runs, so nothing is short; orders are kept, see [`Simulated::plan_in`].
+    fn weighs(&self) -> bool {
+        true
+    }
+
     async fn prepare(&self, _plan: &LaunchPlan) -> Result<(), LaunchError> {
         Ok(())
     }
@@ -97,8 +109,13 @@ impl Hypervisor for Simulated {
         let (links, connections) = mpsc::unbounded_channel();
         let (tell, ended) = watch::channel(None);
         let (cut, power) = watch::channel(true);
-        let vm =
-            Arc::new(SimulatedVm { links, ended, power: cut, executing: AtomicBool::new(true) });
+        let vm = Arc::new(SimulatedVm {
+            plan: plan.clone(),
+            links,
+            ended,
+            power: cut,
+            executing: AtomicBool::new(true),
+        });
         self.machines.insert(plan.run_directory.clone(), vm.clone());
         let log = plan.log.clone();
         tokio::spawn(async move {
@@ -121,6 +138,7 @@ impl Hypervisor for Simulated {
 
 #[derive(Debug)]
 struct SimulatedVm {
+    plan: LaunchPlan,
     links: mpsc::UnboundedSender<DuplexStream>,
     ended: watch::Receiver<Option<Ended>>,
     power: watch::Sender<bool>,

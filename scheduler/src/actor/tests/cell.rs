@@ -27,6 +27,8 @@ pub(super) struct TestCell {
     directory: TempDir,
     authority: Authority,
     silent_after: Duration,
+    /// Threads that plan, of each kind.
+    planners: usize,
     peers: BTreeMap<ReplicaId, SocketAddr>,
     nodes: BTreeMap<ReplicaId, SocketAddr>,
     pub schedulers: BTreeMap<ReplicaId, Scheduler>,
@@ -41,6 +43,15 @@ impl TestCell {
 
     /// As `started`, with hosts called silent after `silent_after`.
     pub async fn with_timer(size: u64, silent_after: Duration) -> TestCell {
+        TestCell::with(size, silent_after, 1).await
+    }
+
+    /// As `started`, with so many threads that plan.
+    pub async fn with_planners(size: u64, planners: usize) -> TestCell {
+        TestCell::with(size, 4 * PATIENCE, planners).await
+    }
+
+    async fn with(size: u64, silent_after: Duration, planners: usize) -> TestCell {
         let directory = tempfile::tempdir().unwrap();
         let name = CellId::from_bytes([7; 16]).to_string();
         let authority = Authority::create(&name, directory.path()).unwrap();
@@ -48,6 +59,7 @@ impl TestCell {
             directory,
             authority,
             silent_after,
+            planners,
             peers: (1..=size).map(|id| (id, free_address())).collect(),
             nodes: (1..=size).map(|id| (id, free_address())).collect(),
             schedulers: BTreeMap::new(),
@@ -81,6 +93,7 @@ impl TestCell {
         };
         let mut options = Options::new(raft, self.nodes[&id], bootstrap);
         options.silent_after = self.silent_after;
+        options.planners = self.planners;
         let registry = Registry::new();
         let tls = self.tls(Role::Scheduler, &id.to_string());
         let scheduler = crate::start(options, tls, &registry).await.unwrap();
@@ -149,6 +162,7 @@ pub(super) fn request(body: CommandBody) -> Request {
         request_id: RequestId::random(&mut rand::rng()),
         traceparent: None,
         deadline: PATIENCE,
+        condition: None,
         body,
     }
 }

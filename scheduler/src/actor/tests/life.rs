@@ -3,6 +3,7 @@
 use super::cell::*;
 use super::node::FakeNode;
 use crate::fleet::testing::*;
+use crate::placement::{Ask, Load};
 use crate::{Consistency, SubmitError};
 use berth_model::command::CommandBody;
 use berth_model::{Bytes, Change, Demand, Filter, IdempotencyKey, MilliCpus, Rejection, VmState};
@@ -58,8 +59,11 @@ async fn starts_are_spread_over_hosts_and_the_dry_run_says_so_before() {
     wait_for(scheduler, |fleet| fleet.hosts().len() == 3).await;
     for n in 1..=6 {
         let fleet = linearizable(scheduler).await;
-        let image = fleet.image(berth_model::EndpointId::SYSTEM, IMAGE);
-        let planned = scheduler.explain(&fleet, &demand(), image).unwrap();
+        let system = berth_model::EndpointId::SYSTEM;
+        let image = fleet.image(system, IMAGE).map(|image| &image.datastores);
+        let (demand, labels) = (demand(), Default::default());
+        let ask = Ask { load: Load::Now, ..Ask::create(system, &demand, &labels, image) };
+        let planned = scheduler.explain(&fleet, &ask, 4).unwrap();
         run(scheduler, n).await;
         let fleet = linearizable(scheduler).await;
         assert_eq!(fleet.container(vm_id(n)).unwrap().last_host, Some(planned.host));

@@ -4,4 +4,5 @@ mod availability;
 mod cell;
 mod life;
 mod node;
+mod places;
 mod sessions;

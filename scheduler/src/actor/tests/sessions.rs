@@ -152,7 +152,7 @@ async fn facts_that_change_are_recorded_and_used() {
     let mut large = small;
     large.capacity.cpu = berth_model::MilliCpus::whole(64);
     link.send(&FromNode::Facts(Box::new(large.clone()))).await.unwrap();
-    wait_for(scheduler, |fleet| fleet.host(host_id(1)).unwrap().facts == large).await;
+    wait_for(scheduler, |fleet| *fleet.host(host_id(1)).unwrap().facts == large).await;
 }
 
 #[actix_rt::test]

@@ -14,7 +14,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn command_version_1() {
+fn command_version_2() {
     let command = Command {
         principal: Principal::Client("ci".to_owned()),
         endpoint: ENDPOINT,
@@ -22,15 +22,16 @@ fn command_version_1() {
         traceparent: Some("00-ab".to_owned()),
         key: Some(IdempotencyKey::from_bytes([4; 16])),
         deadline: Some(Timestamp(1_700_000_000_000)),
+        condition: None,
         body: CommandBody::StartContainer { id: vm_id(5) },
     };
     let bytes = encode_command(&command);
-    expect!["010101003781ba99030263690101010101010101010101010101010103030303030303030303030303030303010530302d6162010404040404040404040404040404040401fd0068e5cf8b010000080505050505050505050505050505050505050505050505050505050505050505"].assert_eq(&hex(&bytes));
+    expect!["010102006a1d2ef5030263690101010101010101010101010101010103030303030303030303030303030303010530302d6162010404040404040404040404040404040401fd0068e5cf8b01000000080505050505050505050505050505050505050505050505050505050505050505"].assert_eq(&hex(&bytes));
     assert_eq!(decode_command(&bytes).unwrap(), command);
 }
 
 #[test]
-fn place_and_observe_version_1() {
+fn place_and_observe_version_2() {
     let place = CommandBody::Place {
         planned_at: 300,
         items: vec![PlaceItem {
@@ -51,13 +52,13 @@ fn place_and_observe_version_1() {
         (
             place,
             expect![
-                "01010100c00273f50201010101010101010101010101010101030303030303030303030303030303030000000bfb2c01010505050505050505050505050505050505050505050505050505050505050505010606060606060606060606060606060607"
+                "01010200ecfb8e65020101010101010101010101010101010103030303030303030303030303030303000000000bfb2c01010505050505050505050505050505050505050505050505050505050505050505010606060606060606060606060606060607"
             ],
         ),
         (
             observe,
             expect![
-                "0101010060c282040201010101010101010101010101010101030303030303030303030303030303030000000c06060606060606060606060606060606010105050505050505050505050505050505050505050505050505050505050505050701000009"
+                "010102007a53ca36020101010101010101010101010101010103030303030303030303030303030303000000000c06060606060606060606060606060606010105050505050505050505050505050505050505050505050505050505050505050701000009"
             ],
         ),
     ] {
@@ -70,7 +71,7 @@ fn place_and_observe_version_1() {
 
 /// Long, so only its hash is kept here; `a_snapshot_gives_back_the_fleet` reads it.
 #[test]
-fn snapshot_version_1() {
+fn snapshot_version_2() {
     let mut cell = Cell::shared(2);
     let epoch = cell.run(1, 1);
     cell.exited(1, 1, epoch, 3);
@@ -80,7 +81,7 @@ fn snapshot_version_1() {
     cell.discarded(1, 1);
     let bytes = cell.fleet.encode();
     let digest: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(&bytes).into();
-    expect!["1384 bytes, sha256 43230ea49d8fe8d79c8a8184dfbd3556f2ee7761b944c6bdc18044001b105e6c"]
+    expect!["2628 bytes, sha256 21922354a19eff40f5bf64b5827d58d56a2d2aaa69404b9d6872cfc26afe8dcd"]
         .assert_eq(&format!("{} bytes, sha256 {}", bytes.len(), hex(&digest)));
     let decoded = Fleet::decode(&bytes).unwrap();
     assert_eq!(decoded.encode(), bytes);

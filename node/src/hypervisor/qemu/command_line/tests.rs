@@ -28,7 +28,8 @@ fn plan() -> LaunchPlan {
         log: "/d/containers/x/log.0000000003".into(),
         run_directory: "/run/x".into(),
         network: NetworkMode::Egress,
-        spec: crate::vm::scripted("true"),
+        numa: vec![],
+        spec: crate::vm::scripted("true").into(),
     }
 }
 
@@ -52,6 +53,43 @@ fn the_machine_is_the_pinned_one_with_what_the_plan_says() {
     assert!(values(&words, "-smp")[0].starts_with("cpus=2,"));
     let name = plan().name();
     assert!(values(&words, "-name")[0].contains(&name), "a restarted node looks for it");
+}
+
+#[test]
+fn memory_of_one_numa_node_is_one_bound_backend() {
+    let plan = LaunchPlan { numa: vec![3], ..plan() };
+    let words = check(&machine(Accelerator::Tcg), &plan);
+    assert!(values(&words, "-machine")[0].contains("memory-backend=ram,"));
+    let backend = "{\"host-nodes\":[3],\"id\":\"ram\",\"policy\":\"bind\",\
+                   \"qom-type\":\"memory-backend-ram\",\"size\":268435456}";
+    assert_eq!(values(&words, "-object"), [backend]);
+    assert_eq!(values(&words, "-numa"), Vec::<&str>::new());
+    assert_eq!(values(&words, "-smp"), ["cpus=2,maxcpus=2,sockets=1,cores=2,threads=1"]);
+}
+
+#[test]
+fn two_numa_nodes_are_two_nodes_of_the_guest() {
+    let plan = LaunchPlan { numa: vec![1, 4], vcpus: 3, memory: Bytes::mib(257), ..plan() };
+    let words = check(&machine(Accelerator::Tcg), &plan);
+    assert!(!values(&words, "-machine")[0].contains("memory-backend"));
+    let backend = |id: &str, node: u16, mib: u64| {
+        format!(
+            "{{\"host-nodes\":[{node}],\"id\":\"{id}\",\"policy\":\"bind\",\
+             \"qom-type\":\"memory-backend-ram\",\"size\":{}}}",
+            mib << 20
+        )
+    };
+    assert_eq!(values(&words, "-object"), [backend("ram0", 1, 128), backend("ram1", 4, 129)]);
+    let nodes = ["node,nodeid=0,memdev=ram0,cpus=0-1", "node,nodeid=1,memdev=ram1,cpus=2-2"];
+    assert_eq!(values(&words, "-numa"), nodes);
+    assert_eq!(values(&words, "-smp"), ["cpus=3,maxcpus=3,sockets=3,cores=1,threads=1"]);
+}
+
+#[test]
+fn virtual_cpus_are_dealt_evenly_over_nodes() {
+    assert_eq!(processors_of_nodes(4, 2), [0..2, 2..4]);
+    assert_eq!(processors_of_nodes(5, 2), [0..3, 3..5]);
+    assert_eq!(processors_of_nodes(1, 2), [0..1, 1..1]);
 }
 
 #[test]

@@ -1,0 +1,286 @@
+//! What decides of hosts, datastores and clusters, in rows.
+//!
+//! Promises: a row is what the fleet says of the host plus what the tickets on it took. Does not:
+//! remember changes; `Mirror` writes the journals.
+
+use super::layout::{Layout, NONE};
+use super::tickets::{Taken, Tickets};
+use crate::fleet::Fleet;
+use crate::packing::Guide;
+use crate::placement::Guides;
+use crate::placement::score::{Fill, Rank};
+use berth_model::cluster::{Admission, ClusterPolicy, Strategy};
+use berth_model::{
+    Bytes, Cluster, ClusterId, Datastore, DatastoreId, Held, Host, HostFacts, NumaNodes, Permille,
+    Resources,
+};
+use std::sync::Arc;
+
+/// What nearly every decision looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    pub limit: Resources,
+    pub charged: Resources,
+    pub reservable: Bytes,
+    pub reserved: Bytes,
+    /// Memory that a hypervisor process costs there.
+    pub overhead: Bytes,
+    pub placed: u32,
+    /// Its number.
+    pub cluster: u32,
+    /// Whether anything may be placed there now.
+    pub open: bool,
+    /// Whether its node can weigh container VMs against each other.
+    pub shares: bool,
+}
+
+/// What few decisions look at.
+#[derive(Clone, Debug)]
+pub struct Cold {
+    pub facts: Arc<HostFacts>,
+    /// Numbers of the datastores that it reaches.
+    pub stores: Box<[u32]>,
+    pub held: Held,
+    /// What may be charged on each NUMA node.
+    pub numa: Box<[Resources]>,
+    /// Tickets that take of it.
+    pub tickets: Vec<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub id: DatastoreId,
+    pub limit: Bytes,
+    /// With what tickets took.
+    pub charged: Bytes,
+    /// When its name, labels or size last changed.
+    modified: u64,
+    /// Leaves of the hosts that reach it.
+    pub leaves: Box<[u32]>,
+    pub tickets: Vec<u32>,
+}
+
+impl Store {
+    pub fn free(&self) -> Bytes {
+        self.limit.saturating_sub(self.charged)
+    }
+
+    /// All that may decide whether it takes a disk.
+    pub fn books(&self) -> (Bytes, Bytes, u64) {
+        (self.limit, self.charged, self.modified)
+    }
+}
+
+/// What decides of a cluster.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub id: ClusterId,
+    pub name: String,
+    pub rank: Rank,
+    pub guide: Guide,
+    pub admission: Admission,
+    /// What tickets took on its hosts.
+    pub taken: Resources,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Dense {
+    pub layout: Layout,
+    /// By leaf.
+    pub rows: Vec<Row>,
+    /// By leaf; `None` where no host is.
+    pub cold: Vec<Option<Cold>>,
+    pub stores: Vec<Store>,
+    /// By cluster number.
+    pub policies: Vec<Policy>,
+}
+
+impl Dense {
+    pub fn of(fleet: &Fleet, guides: &Guides) -> Dense {
+        let layout = Layout::of(fleet);
+        let leaves = layout.hosts.len();
+        let mut dense = Dense {
+            rows: vec![Row { cluster: NONE, ..Row::default() }; leaves],
+            cold: vec![None; leaves],
+            layout,
+            ..Dense::default()
+        };
+        dense.read_policies(fleet, guides);
+        for leaf in 0..leaves {
+            let host = dense.layout.hosts[leaf].and_then(|id| fleet.host(id));
+            if let Some(host) = host {
+                dense.cold[leaf] = Some(dense.cold_of(fleet, host));
+                dense.rows[leaf] = dense.row_of(fleet, host, leaf);
+            }
+        }
+        dense.stores = fleet.datastores().map(|store| dense.store_of(fleet, store)).collect();
+        dense
+    }
+
+    /// Takes over what packing has learned.
+    pub fn read_guides(&mut self, guides: &Guides) {
+        for policy in &mut self.policies {
+            policy.guide = guides.of(policy.id).clone();
+        }
+    }
+
+    fn read_policies(&mut self, fleet: &Fleet, guides: &Guides) {
+        let ids = self.layout.clusters.buckets.iter().map(|bucket| ClusterId::from_bytes(bucket.0));
+        let clusters = ids.map(|id| policy_of(guides, id, fleet.cluster(id)));
+        self.policies = clusters.collect();
+    }
+
+    fn cold_of(&self, fleet: &Fleet, host: &Host) -> Cold {
+        let reached = host.facts.datastores.keys();
+        let policy = fleet.cluster(host.cluster).map(|cluster| &cluster.policy);
+        let numa = host.facts.supply.numa.iter().take(NumaNodes::MAX);
+        let numa = numa.map(|node| limit_of_node(policy, node.capacity));
+        Cold {
+            facts: Arc::clone(&host.facts),
+            stores: reached.filter_map(|id| Some(self.layout.store(*id)? as u32)).collect(),
+            held: host.held.clone(),
+            numa: numa.collect(),
+            tickets: Vec::new(),
+        }
+    }
+
+    fn row_of(&self, fleet: &Fleet, host: &Host, leaf: usize) -> Row {
+        Row {
+            limit: fleet.limit_of_host(host),
+            charged: host.charged,
+            reservable: fleet.reservable_on_host(host),
+            reserved: host.held.reserved,
+            overhead: host.facts.vm_overhead,
+            placed: host.placed,
+            cluster: self.layout.clusters.of_leaf[leaf],
+            open: fleet.stand(host.id).is_some_and(|stand| stand.open),
+            shares: host.facts.supply.shares,
+        }
+    }
+
+    fn store_of(&self, fleet: &Fleet, datastore: &Datastore) -> Store {
+        let leaves = datastore.hosts.iter().filter_map(|id| Some(self.layout.leaf(*id)? as u32));
+        Store {
+            id: datastore.id,
+            limit: fleet.limit_of_datastore(datastore),
+            charged: datastore.charged,
+            modified: datastore.meta.modified,
+            leaves: leaves.collect(),
+            tickets: Vec::new(),
+        }
+    }
+
+    /// Takes over what the fleet says of a host now, tickets left out. The layout is as before.
+    pub fn read_host(&mut self, host: &Host, leaf: usize) {
+        let row = &mut self.rows[leaf];
+        row.charged = host.charged;
+        row.reserved = host.held.reserved;
+        row.placed = host.placed;
+        if let Some(cold) = &mut self.cold[leaf]
+            && cold.held != host.held
+        {
+            cold.held.clone_from(&host.held);
+        }
+    }
+
+    /// The same of a datastore.
+    pub fn read_store(&mut self, fleet: &Fleet, datastore: &Datastore, number: usize) {
+        let store = &mut self.stores[number];
+        store.limit = fleet.limit_of_datastore(datastore);
+        store.charged = datastore.charged;
+        store.modified = datastore.meta.modified;
+    }
+
+    /// Counts on the host what the tickets on it took.
+    pub fn add_to_host(&mut self, tickets: &Tickets, leaf: usize) {
+        let numbers = self.cold[leaf].as_mut().map(|cold| std::mem::take(&mut cold.tickets));
+        let Some(numbers) = numbers.filter(|numbers| !numbers.is_empty()) else { return };
+        for taken in numbers.iter().filter_map(|number| tickets.get(*number)) {
+            self.add(taken);
+        }
+        if let Some(cold) = &mut self.cold[leaf] {
+            cold.tickets = numbers;
+        }
+    }
+
+    /// Counts on the datastore what the tickets on it took.
+    pub fn add_to_store(&mut self, tickets: &Tickets, number: usize) {
+        let store = &mut self.stores[number];
+        for taken in store.tickets.iter().filter_map(|ticket| tickets.get(*ticket)) {
+            let disks = taken.disks.iter().filter(|(_, store, _)| *store as usize == number);
+            store.charged += disks.map(|(.., size)| *size).sum();
+        }
+    }
+
+    /// Counts a new ticket everywhere.
+    pub fn enter(&mut self, number: u32, taken: &Taken) {
+        if let Some(Some(cold)) = self.cold.get_mut(taken.leaf) {
+            cold.tickets.push(number);
+            self.add(taken);
+        }
+        if let Some(policy) = self.policies.get_mut(taken.cluster as usize) {
+            policy.taken = policy.taken + taken.charge;
+        }
+        for (_, store, size) in &taken.disks {
+            let Some(store) = self.stores.get_mut(*store as usize) else { continue };
+            store.charged += *size;
+            if !store.tickets.contains(&number) {
+                store.tickets.push(number);
+            }
+        }
+    }
+
+    fn add(&mut self, taken: &Taken) {
+        let row = &mut self.rows[taken.leaf];
+        row.charged = row.charged + taken.charge;
+        row.reserved += taken.reserved;
+        row.placed += taken.count;
+        if taken.resources.is_empty() && taken.numa.is_empty() {
+            return;
+        }
+        let Some(cold) = &mut self.cold[taken.leaf] else { return };
+        for (name, amount) in &taken.resources {
+            *cold.held.resources.entry(name.clone()).or_default() += amount;
+        }
+        let nodes = cold.numa.len();
+        for position in taken.numa.positions().filter(|position| *position < nodes) {
+            if cold.held.numa.len() <= position {
+                cold.held.numa.resize(position + 1, Resources::default());
+            }
+            cold.held.numa[position] = cold.held.numa[position] + taken.numa_share;
+        }
+    }
+
+    pub fn policy(&self, leaf: usize) -> Option<&Policy> {
+        self.policies.get(self.rows[leaf].cluster as usize)
+    }
+
+    pub fn fill(&self, leaf: usize) -> Fill {
+        let Row { limit, charged, placed, .. } = self.rows[leaf];
+        Fill { limit, charged, placed }
+    }
+}
+
+/// As `Fleet::limit_of_host` counts, for a part of a host.
+fn limit_of_node(policy: Option<&ClusterPolicy>, capacity: Resources) -> Resources {
+    let Some(policy) = policy else { return capacity };
+    let left = |reserve: Permille| Permille(1000_u32.saturating_sub(reserve.0));
+    Resources {
+        cpu: capacity.cpu.permille(left(policy.cpu_reserve)).permille(policy.cpu_overcommit),
+        memory: capacity
+            .memory
+            .permille(left(policy.memory_reserve))
+            .permille(policy.memory_overcommit),
+    }
+}
+
+fn policy_of(guides: &Guides, id: ClusterId, found: Option<&Cluster>) -> Policy {
+    Policy {
+        id,
+        name: found.map_or_else(String::new, |cluster| cluster.name.clone()),
+        rank: found.map_or(Strategy::Spread, |cluster| cluster.policy.strategy).into(),
+        guide: guides.of(id).clone(),
+        admission: found.map_or(Admission::Off, |cluster| cluster.policy.admission.clone()),
+        taken: Resources::default(),
+    }
+}

@@ -1,0 +1,95 @@
+//! A dense mirror of a fleet that answers like the plain scan, in about a microsecond.
+//!
+//! ```text
+//!  fleet ──diff──► rows (hosts, datastores) ──journal──► class of a shape: tree of keys ──► least
+//!                   ▲                                        rules, quotas: checks in the search
+//!  take ── ticket ──┘
+//! ```
+//!
+//! - [`dense`]: what decides of hosts and datastores, in rows; hosts are the leaves of [`layout`].
+//! - [`shape`], [`class`]: requests that differ in nothing that matters share a tree of scores.
+//!   Whoever asks catches up with what changed since it asked last, so a shape that nobody asks for
+//!   costs nothing.
+//! - [`checks`]: what depends on counts (rules, quotas, what a cluster keeps) is asked while
+//!   searching the tree, by branch and bound: exact, and a whole fault domain at once.
+//! - [`tickets`]: decisions on their way count until they are settled and the next fleet shows.
+//!
+//! Promises: [`Mirror::decide`] gives what `scan::decide` gives on the fleet with every ticket
+//! applied (held by property tests). Does not: change the fleet, nor answer for it: apply checks
+//! every decision again.
+
+mod checks;
+mod class;
+mod decide;
+mod dense;
+mod journal;
+mod layout;
+mod numa;
+mod shape;
+mod stores;
+mod sync;
+mod take;
+mod tickets;
+mod tree;
+mod views;
+
+pub use tickets::Ticket;
+
+use super::Guides;
+use crate::fleet::Fleet;
+use class::Classes;
+use dense::Dense;
+use journal::Journal;
+use std::sync::Arc;
+use tickets::Tickets;
+use views::Views;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Mirror {
+    fleet: Arc<Fleet>,
+    /// The fleet's hosts, policies or rules changed: all is made anew before the next decision.
+    stale: bool,
+    guides: Guides,
+    /// Placed since the guides were learned, and placed by then.
+    arrivals: u64,
+    learned_at: u64,
+    dense: Dense,
+    hosts: Journal,
+    stores: Journal,
+    classes: Classes,
+    views: Views,
+    tickets: Tickets,
+    /// With the tickets' disks and counts; made when first needed.
+    foreseen: Option<Arc<Fleet>>,
+}
+
+impl Mirror {
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        let guides = Guides::learn(&fleet);
+        Mirror {
+            dense: Dense::default(),
+            fleet,
+            stale: true,
+            guides,
+            arrivals: 0,
+            learned_at: 0,
+            hosts: Journal::default(),
+            stores: Journal::default(),
+            classes: Classes::default(),
+            views: Views::default(),
+            tickets: Tickets::default(),
+            foreseen: None,
+        }
+    }
+
+    /// The fleet that it follows.
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// What packing has learned; the plain scan takes it too.
+    pub fn guides(&self) -> &Guides {
+        &self.guides
+    }
+}

@@ -1,0 +1,204 @@
+//! Following the fleet.
+
+use super::Mirror;
+use super::class::Classes;
+use super::dense::Dense;
+use super::journal::Journal;
+use super::views::group_of;
+use crate::fleet::rules::GroupKey;
+use crate::fleet::{Diff, Fleet, HostBooks};
+use berth_model::Held;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Packing learns again when this many were placed since, or half of what was placed then.
+const LEARN_AFTER: u64 = 256;
+
+impl Mirror {
+    /// Takes over a fleet. Settled tickets are given back: what became of them shows in it.
+    pub fn sync(&mut self, fleet: &Arc<Fleet>) {
+        let settled = self.tickets.take_settled();
+        if Arc::ptr_eq(&self.fleet, fleet) && settled.is_empty() {
+            return;
+        }
+        let diff = fleet.diff(&self.fleet);
+        self.fleet = Arc::clone(fleet);
+        self.foreseen = None;
+        if self.stale || diff.topology || self.is_reshaped(&diff) {
+            for ticket in settled {
+                self.tickets.remove(ticket);
+            }
+            self.stale = true;
+            return;
+        }
+        let mut touched = Touched::default();
+        for ticket in settled {
+            self.give_back(ticket, &mut touched);
+        }
+        let layout = &self.dense.layout;
+        touched.leaves.extend(diff.hosts.iter().filter_map(|id| layout.leaf(*id)));
+        touched.stores.extend(diff.datastores.iter().filter_map(|id| layout.store(*id)));
+        touched.groups.extend(diff.groups);
+        self.read_again(touched);
+        self.learn_if_due();
+    }
+
+    /// Whether a host's facts or a datastore's reach differ, though nothing else says so.
+    fn is_reshaped(&self, diff: &Diff) -> bool {
+        let other_facts = diff.hosts.iter().any(|id| {
+            let leaf = self.dense.layout.leaf(*id);
+            let cold = leaf.and_then(|leaf| self.dense.cold[leaf].as_ref());
+            let host = self.fleet.host(*id);
+            match (cold, host) {
+                (Some(cold), Some(host)) => {
+                    !Arc::ptr_eq(&cold.facts, &host.facts) && *cold.facts != *host.facts
+                }
+                (None, _) | (_, None) => true,
+            }
+        });
+        let unknown =
+            |id| self.dense.layout.store(id).is_none() || self.fleet.datastore(id).is_none();
+        other_facts || diff.datastores.iter().any(|id| unknown(*id))
+    }
+
+    /// Takes a ticket out of the books; the rows are read again afterwards.
+    pub(super) fn give_back(&mut self, ticket: u32, touched: &mut Touched) {
+        let Some(taken) = self.tickets.remove(ticket) else { return };
+        if let Some(Some(cold)) = self.dense.cold.get_mut(taken.leaf) {
+            cold.tickets.retain(|other| *other != ticket);
+            touched.leaves.push(taken.leaf);
+        }
+        if let Some(policy) = self.dense.policies.get_mut(taken.cluster as usize) {
+            policy.taken = policy.taken - taken.charge;
+        }
+        for (_, store, _) in &taken.disks {
+            if let Some(store) = self.dense.stores.get_mut(*store as usize) {
+                store.tickets.retain(|other| *other != ticket);
+            }
+            touched.stores.push(*store as usize);
+        }
+        touched.groups.extend(taken.groups.into_iter().map(|(key, ..)| key));
+    }
+
+    /// Rows of hosts and datastores and counts of rules, from fleet and tickets.
+    pub(super) fn read_again(&mut self, touched: Touched) {
+        let Touched { mut leaves, mut stores, groups } = touched;
+        leaves.sort_unstable();
+        leaves.dedup();
+        for leaf in leaves {
+            self.read_leaf(leaf);
+        }
+        stores.sort_unstable();
+        stores.dedup();
+        for store in stores {
+            let before = self.dense.stores[store].books();
+            if let Some(datastore) = self.fleet.datastore(self.dense.stores[store].id) {
+                self.dense.read_store(&self.fleet, datastore, store);
+            }
+            self.dense.add_to_store(&self.tickets, store);
+            if before != self.dense.stores[store].books() {
+                self.stores.add(store);
+            }
+        }
+        for key in groups {
+            self.views.refresh(&key, &self.fleet, &self.dense.layout, &self.tickets);
+        }
+    }
+
+    fn read_leaf(&mut self, leaf: usize) {
+        let host = self.dense.layout.hosts[leaf].and_then(|id| self.fleet.host(id));
+        let Some(host) = host else { return };
+        let before = self.dense.rows[leaf];
+        let held_before = self.dense.cold[leaf].as_ref().map(|cold| cold.held.clone());
+        self.dense.read_host(host, leaf);
+        self.dense.add_to_host(&self.tickets, leaf);
+        let after = &self.dense.rows[leaf];
+        self.arrivals += u64::from(after.placed.saturating_sub(before.placed));
+        let held_after = self.dense.cold[leaf].as_ref().map(|cold| &cold.held);
+        if before != *after || held_before.as_ref() != held_after {
+            self.hosts.add(leaf);
+        }
+    }
+
+    /// Makes everything anew if hosts, policies or rules changed.
+    pub(super) fn refresh(&mut self) {
+        if !self.stale {
+            return;
+        }
+        self.stale = false;
+        if self.learning_is_due() {
+            self.learn();
+        }
+        self.dense = Dense::of(&self.fleet, &self.guides);
+        self.hosts = Journal::new(self.dense.rows.len());
+        self.stores = Journal::new(self.dense.stores.len());
+        self.classes = Classes::default();
+        self.views.clear();
+        self.foreseen = None;
+        self.tickets.move_to(&self.dense.layout);
+        self.regroup();
+        for (number, taken) in self.tickets.iter() {
+            self.dense.enter(number, taken);
+        }
+    }
+
+    fn learning_is_due(&self) -> bool {
+        self.arrivals >= LEARN_AFTER.max(self.learned_at / 2)
+    }
+
+    fn learn(&mut self) {
+        self.guides = std::mem::take(&mut self.guides).learn_again(&self.fleet);
+        self.arrivals = 0;
+        self.learned_at = self.fleet.hosts().map(|host| u64::from(host.placed)).sum();
+    }
+
+    fn learn_if_due(&mut self) {
+        if self.learning_is_due() {
+            self.learn();
+            self.dense.read_guides(&self.guides);
+            self.classes.rebuild_all();
+        }
+    }
+
+    /// The fleet with every ticket applied, to be asked what the rows do not tell.
+    pub(super) fn foreseen(&mut self) -> Arc<Fleet> {
+        if self.tickets.is_empty() {
+            return Arc::clone(&self.fleet);
+        }
+        let made = self.foreseen.take().unwrap_or_else(|| Arc::new(self.foresee()));
+        self.foreseen = Some(Arc::clone(&made));
+        made
+    }
+
+    fn foresee(&self) -> Fleet {
+        let (dense, tickets) = (&self.dense, &self.tickets);
+        let mut fleet = Fleet::clone(&self.fleet);
+        let taken = || tickets.iter().map(|(_, taken)| taken);
+        let leaves: BTreeSet<usize> = taken().map(|taken| taken.leaf).collect();
+        fleet.foresee_hosts(leaves.into_iter().filter_map(|leaf| {
+            let row = dense.rows.get(leaf)?;
+            let held = dense.cold[leaf].as_ref()?.held.clone();
+            let held = Held { reserved: row.reserved, ..held };
+            let id = dense.layout.hosts[leaf]?;
+            Some(HostBooks { id, charged: row.charged, held, placed: row.placed })
+        }));
+        let disks = taken().flat_map(|taken| &taken.disks);
+        let stores: BTreeSet<u32> = disks.map(|(_, store, _)| *store).collect();
+        let stores = stores.into_iter().filter_map(|store| dense.stores.get(store as usize));
+        fleet.foresee_datastores(stores.map(|store| (store.id, store.charged)));
+        let groups = tickets.by_group.keys();
+        let groups = groups.map(|key| (key.clone(), group_of(key, &self.fleet, tickets)));
+        fleet.foresee_counts(groups);
+        let loads = dense.policies.iter().map(|policy| (policy.id, policy.taken));
+        fleet.foresee_more(&tickets.usage, loads);
+        fleet
+    }
+}
+
+/// What has to be read again.
+#[derive(Debug, Default)]
+pub struct Touched {
+    pub leaves: Vec<usize>,
+    pub stores: Vec<usize>,
+    pub groups: BTreeSet<GroupKey>,
+}

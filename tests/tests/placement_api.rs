@@ -1,0 +1,150 @@
+//! The placement API as its OpenAPI document promises it: schemathesis makes requests up from the
+//! document, valid and invalid ones, and holds every answer against it.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use berth_tests::cell::{Cell, fetch};
+use berth_tests::from_environment;
+use serde_json::{Value, json};
+
+/// Requests made up for one operation and phase; more with `--long`.
+const EXAMPLES: &str = "15";
+const EXAMPLES_LONG: &str = "200";
+/// The same requests each time, so that a failure can be looked into.
+const SEED: &str = "1";
+
+#[test]
+fn every_answer_is_what_the_document_promises_and_every_operation_can_succeed() {
+    let cell = Cell::up("ap", 18100);
+    let docker = cell.docker(1);
+    let archive = Cell::image_archive("busybox");
+    docker.ok(&["load", "-i", archive.to_str().expect("a text path")]);
+
+    let document = fetch(&format!("{}/v1/openapi.json", cell.api(1))).expect("the document");
+    let document: Value = serde_json::from_str(&document).expect("the document is JSON");
+    let operations = operations(&document);
+    assert!(operations.len() > 30, "only {} operations: {operations:?}", operations.len());
+
+    let outcome = schemathesis(&cell, cell.state.path());
+    let broken = Broken::of(&cell);
+    assert!(outcome.is_ok(), "{}\n{broken:?}", outcome.unwrap_err());
+
+    let metrics = fetch(&format!("{}/metrics", cell.api(1))).expect("the replica's metrics");
+    let reached = successes(&metrics);
+    let missed: Vec<_> = operations.difference(&reached).collect();
+    assert!(missed.is_empty(), "operations that never succeeded: {missed:?}");
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
+/// What must not be there however odd the requests were.
+#[derive(Debug)]
+struct Broken {
+    server_errors: Vec<String>,
+    /// Replicas that a request brought down.
+    gone: Vec<u16>,
+}
+
+impl Broken {
+    fn of(cell: &Cell) -> Broken {
+        let mut broken = Broken { server_errors: Vec::new(), gone: Vec::new() };
+        for replica in 1..=3 {
+            match fetch(&format!("{}/metrics", cell.api(replica))) {
+                Ok(metrics) => broken.server_errors.extend(
+                    metrics
+                        .lines()
+                        .filter(|line| line.starts_with("berth_api_requests_total{"))
+                        .filter(|line| line.contains("status=\"500\""))
+                        .map(str::to_owned),
+                ),
+                Err(_) => broken.gone.push(replica),
+            }
+        }
+        broken
+    }
+
+    fn is_empty(&self) -> bool {
+        self.server_errors.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// Method and path of each operation.
+fn operations(document: &Value) -> BTreeSet<(String, String)> {
+    let paths = document["paths"].as_object().expect("paths");
+    let mut found = BTreeSet::new();
+    for (path, methods) in paths {
+        for method in methods.as_object().expect("methods").keys() {
+            if ["get", "put", "post", "delete", "patch"].contains(&method.as_str()) {
+                found.insert((method.to_uppercase(), path.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// Operations that were answered with a status from 200 to 299.
+fn successes(metrics: &str) -> BTreeSet<(String, String)> {
+    let label = |line: &str, name: &str| {
+        let (_, rest) = line.split_once(&format!("{name}=\""))?;
+        Some(rest.split('"').next()?.to_owned())
+    };
+    metrics
+        .lines()
+        .filter(|line| line.starts_with("berth_api_requests_total{"))
+        .filter(|line| label(line, "api").as_deref() == Some("placement"))
+        .filter(|line| label(line, "status").is_some_and(|status| status.starts_with('2')))
+        .filter_map(|line| Some((label(line, "method")?, label(line, "route")?)))
+        .collect()
+}
+
+fn schemathesis(cell: &Cell, directory: &Path) -> Result<(), String> {
+    let configuration = directory.join("schemathesis.toml");
+    let mut file = std::fs::File::create(&configuration).expect("a file");
+    // The stream of events ends only when its reader leaves; it has a test of its own.
+    writeln!(file, "request-timeout = 60").expect("a line");
+    let examples = match std::env::var("BERTH_LONG") {
+        Ok(_) => EXAMPLES_LONG,
+        Err(_) => EXAMPLES,
+    };
+    let output = Command::new(from_environment("SCHEMATHESIS"))
+        .args(["--config-file", configuration.to_str().expect("a text path")])
+        .args(["run", &format!("{}/v1/openapi.json", cell.api(1))])
+        .args(["--checks", "all", "--max-examples", examples, "--seed", SEED, "--no-color"])
+        .args(["--workers", "1", "--generation-database", "none"])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("schemathesis: {error}"))?;
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    eprintln!("{said}");
+    if output.status.success() { Ok(()) } else { Err(said) }
+}
+
+/// The document in the form that other programs take it.
+#[test]
+fn the_document_names_its_version_and_the_problem_of_every_refusal() {
+    let cell = Cell::up("ad", 18200);
+    let document = fetch(&format!("{}/v1/openapi.json", cell.api(2))).expect("the document");
+    let document: Value = serde_json::from_str(&document).expect("the document is JSON");
+    assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            if operation.get("operationId").is_none() {
+                continue;
+            }
+            let responses = operation["responses"].as_object().expect("responses");
+            for (status, response) in responses {
+                if status.starts_with('4') || status.starts_with('5') {
+                    let problem = &response["content"]["application/problem+json"];
+                    assert_ne!(*problem, json!(null), "{method} {path} {status}: {response}");
+                }
+            }
+        }
+    }
+}
