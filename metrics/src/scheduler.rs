@@ -294,10 +294,11 @@ impl SchedulerMetrics {
     /// Handles for one desk of placement requests.
     pub fn placer(&self) -> PlacerMetrics {
         let outcome = |outcome| self.placement_outcomes.with_label_values(&[outcome]);
+        let request = |outcome| self.placement_requests.with_label_values(&[outcome]);
         PlacerMetrics {
             decisions: self.placement_decisions.clone(),
             outcomes: PLACEMENT_OUTCOMES.map(outcome),
-            requests: self.placement_requests.clone(),
+            requests: PLACEMENT_REQUESTS.map(request),
             seconds: self.placement_seconds.clone(),
             turn_seconds: self.placement_turn_seconds.clone(),
             sync_seconds: self.sync_seconds.clone(),
@@ -345,7 +346,7 @@ impl SchedulerMetrics {
 pub struct PlacerMetrics {
     decisions: IntCounter,
     outcomes: [IntCounter; PLACEMENT_OUTCOMES.len()],
-    requests: IntCounterVec,
+    requests: [IntCounter; PLACEMENT_REQUESTS.len()],
     seconds: Histogram,
     turn_seconds: Histogram,
     sync_seconds: Histogram,
@@ -377,7 +378,10 @@ impl PlacerMetrics {
     /// `outcome` is `answered`, `rejected`, `full`, `no_leader`, `unknown`, `too_large` or
     /// `stopped`.
     pub fn answered(&self, outcome: &str, seconds: f64) {
-        self.requests.with_label_values(&[outcome]).inc();
+        let position = PLACEMENT_REQUESTS.iter().position(|known| *known == outcome);
+        if let Some(counter) = position.and_then(|position| self.requests.get(position)) {
+            counter.inc();
+        }
         self.seconds.observe(seconds);
     }
 

@@ -1,7 +1,8 @@
-//! Tries packing on a trace: `packing FILE.csv [REQUESTS]`, columns vm, arrive_s, batch, flavor, vcpu,
-//! mem_gib, life_lo_s, life_hi_s, censored. Prints hosts used against the linear bound by first fit,
-//! best fit, first fit decreasing and the guide, then after moves; then a replay with departures on as
-//! many hosts as 105 % of the bound of the peak; then mixes that are hard for heuristics.
+//! Tries packing on a trace: `packing FILE.csv [REQUESTS]`, columns vm, arrive_s, batch, flavor,
+//! vcpu, mem_gib, life_lo_s, life_hi_s, censored. Prints hosts used against the linear bound by
+//! first fit, best fit, first fit decreasing and the guide, then after moves; then a replay with
+//! departures on as many hosts as 105 % of the bound of the peak; then mixes that are hard for
+//! heuristics.
 //!
 //! Does not: speak to a scheduler; `berth bench pack` is the benchmark.
 #![expect(clippy::print_stdout, reason = "an example speaks to whoever runs it")]

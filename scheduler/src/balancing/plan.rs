@@ -93,7 +93,8 @@ fn settle(
     }
 }
 
-/// Single moves, the best first, until balance is good enough, none is worth it, or `most` were made.
+/// Single moves, the best first, until balance is good enough, none is worth it, or `most` were
+/// made.
 fn descend(
     state: &mut State<'_>,
     search: &Search<'_>,

@@ -1,8 +1,8 @@
 //! A better plan with no more moves.
 //!
 //! Promises: every change lowers the spread, or drops a move and keeps the spread within what is
-//! wanted; nobody moves who did not, but in exchange for another; flags and capacity hold in the end
-//! state. Does not: say in which order the moves fit (see `schedule`).
+//! wanted; nobody moves who did not, but in exchange for another; flags and capacity hold in the
+//! end state. Does not: say in which order the moves fit (see `schedule`).
 //!
 //! The single moves were chosen one after the other, each the best at its time. Seen together some
 //! are not: a target that was idle has filled, a large container VM now makes an earlier small one
@@ -74,7 +74,8 @@ impl<A: Fn(usize, usize, &[usize]) -> bool> Refiner<'_, '_, '_, A> {
         }
     }
 
-    /// Two that moved exchange their targets. Nearly all pairs gain nothing, which the estimate sees.
+    /// Two that moved exchange their targets. Nearly all pairs gain nothing, which the estimate
+    /// sees.
     fn exchange(&mut self) {
         let moved = self.moved();
         let mut weights = Weights::of(self.state);

@@ -35,11 +35,12 @@ pub struct VmRow {
     pub movable: bool,
 }
 
-/// How unequal hosts are: standard deviations over the hosts of the share of each that is in use, in
-/// millionths.
+/// How unequal hosts are: standard deviations over the hosts of the share of each that is in use,
+/// in millionths.
 ///
-/// The two are added and not the larger taken: with the larger one alone a move that helps the other
-/// dimension would gain nothing, and one that ruins it would cost nothing until it became the larger.
+/// The two are added and not the larger taken: with the larger one alone a move that helps the
+/// other dimension would gain nothing, and one that ruins it would cost nothing until it became the
+/// larger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imbalance {
     pub cpu: u64,

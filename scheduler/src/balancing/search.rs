@@ -1,15 +1,15 @@
 //! The single move that gains most.
 //!
 //! Promises: of all legal moves the one whose gain, less its cost, is largest by the estimate, and
-//! that is worth its cost exactly; None only if no such move is. Ties go to the lowest container VM,
-//! then the lowest host. Does not: look two moves ahead.
+//! that is worth its cost exactly; None only if no such move is. Ties go to the lowest container
+//! VM, then the lowest host. Does not: look two moves ahead.
 //!
 //! With deviations x and y from the mean of the host that gives a share a and the one that receives
-//! b, the sum of squares changes by a² − 2ax + b² + 2by, and the standard deviation, to first order,
-//! by that over twice itself. This estimate ranks. It is bounded twice before all hosts are looked
-//! at: by a target as idle in each dimension as the idlest host there, and by the hosts that no other
-//! one undercuts in both dimensions, of which there are few. Branch and bound, best bound first, then
-//! leaves a handful of container VMs of thousands.
+//! b, the sum of squares changes by a² − 2ax + b² + 2by, and the standard deviation, to first
+//! order, by that over twice itself. This estimate ranks. It is bounded twice before all hosts are
+//! looked at: by a target as idle in each dimension as the idlest host there, and by the hosts that
+//! no other one undercuts in both dimensions, of which there are few. Branch and bound, best bound
+//! first, then leaves a handful of container VMs of thousands.
 
 use super::settings::Settings;
 use super::state::{Shares, State, Whole, cost};
@@ -53,8 +53,8 @@ impl Weights {
         }
     }
 
-    /// What the spread gains when `host` takes `came` for `left`, before it follows from a change of
-    /// the mean; times 2^32.
+    /// What the spread gains when `host` takes `came` for `left`, before it follows from a change
+    /// of the mean; times 2^32.
     pub fn swapping(&self, host: Shares, left: Shares, came: Shares) -> i128 {
         let cpu = swaps(host.cpu, left.cpu, came.cpu, self.mean.0);
         let memory = swaps(host.memory, left.memory, came.memory, self.mean.1);
@@ -142,8 +142,8 @@ impl<'a> Search<'a> {
         best.map(|(_, found)| found)
     }
 
-    /// The most that moving `vm` could be worth if it may go to any of `targets`, which are given for
-    /// each kind of host.
+    /// The most that moving `vm` could be worth if it may go to any of `targets`, which are given
+    /// for each kind of host.
     fn bound<T: AsRef<[Shares]>>(
         &self,
         state: &State<'_>,

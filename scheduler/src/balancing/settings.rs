@@ -4,8 +4,8 @@
 //! configuration.
 //!
 //! Gains and costs are in *host-millionths*: imbalance in millionths times the number of hosts, so
-//! that the worth of a move does not depend on the size of the cluster. Bringing one host ten points
-//! of cpu nearer to all others is worth about 100,000.
+//! that the worth of a move does not depend on the size of the cluster. Bringing one host ten
+//! points of cpu nearer to all others is worth about 100,000.
 
 /// Settings of [`plan`](super::plan).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Where everything is while a plan is made, with the sums that make a move's gain cheap.
 //!
-//! Promises: after any sequence of moves all sums are what they would be if computed anew (loads are
-//! kept exactly, shares follow from them); a move costs constant time. Does not: choose.
+//! Promises: after any sequence of moves all sums are what they would be if computed anew (loads
+//! are kept exactly, shares follow from them); a move costs constant time. Does not: choose.
 //!
 //! With s the shares of n hosts, n times their standard deviation is sqrt(n Σs² − (Σs)²). Both sums
 //! follow a move in constant time, so neither judging nor making one looks at other hosts.

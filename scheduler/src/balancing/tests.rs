@@ -96,7 +96,8 @@ impl Draw {
     }
 }
 
-/// A third of the hosts holds two thirds of the container VMs, and none uses all that it is charged.
+/// A third of the hosts holds two thirds of the container VMs, and none uses all that it is
+/// charged.
 fn skewed(count: usize, container_vms: usize) -> (Vec<HostRow>, Vec<VmRow>) {
     const SHAPES: [(u64, u64); 6] = [(1, 2), (1, 4), (2, 4), (2, 8), (4, 8), (4, 16)];
     let size = amount(64_000, Bytes::gib(256).0);
@@ -221,7 +222,8 @@ proptest! {
         };
         // Besides fixed rules, every fifth container VM keeps to itself.
         let allowed = |vm: usize, host: usize, at: &[usize]| {
-            let apart = |other: usize| vm.is_multiple_of(5) && other.is_multiple_of(5) && other != vm;
+            let lone = |vm: usize| vm.is_multiple_of(5);
+            let apart = |other: usize| lone(vm) && lone(other) && other != vm;
             rules[vm * 8 + host] && !(0..at.len()).any(|other| apart(other) && at[other] == host)
         };
         let made = plan(&hosts, &vms, &settings, allowed);

@@ -9,7 +9,7 @@ use super::cluster::{Cluster, Vm};
 use super::plan::Step;
 use super::ring::{Stretches, holds};
 use super::room::Room;
-use super::{Failover, Handle, NOWHERE, book};
+use super::{Failover, NOWHERE, book};
 
 impl Cluster {
     /// Where a step looked in vain.
@@ -37,17 +37,6 @@ impl Failover {
     pub(super) fn mark_with_pairs(&mut self, home: u32) {
         self.mark(home);
         let pairs: Vec<u32> = self.partners[home as usize].values().copied().collect();
-        for plan in pairs {
-            self.mark(plan);
-        }
-    }
-
-    /// Marks the pairs that keep a step for a VM that is gone: its handle may come again.
-    pub(super) fn mark_pairs_with(&mut self, vm: Handle, home: u32) {
-        let keeps =
-            |plan: &&u32| self.book.plan(**plan).steps.iter().any(|kept| kept.step.vm == vm);
-        let pairs: Vec<u32> =
-            self.partners[home as usize].values().filter(keeps).copied().collect();
         for plan in pairs {
             self.mark(plan);
         }

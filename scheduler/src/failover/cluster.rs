@@ -48,14 +48,18 @@ pub(super) struct Placed {
     /// The ring position of its host.
     pub(super) home: u32,
     pub(super) entry: Entry,
+    /// Tells it from another that had the handle before, even if all else is the same.
+    pub(super) birth: u32,
 }
 
 #[derive(Clone, Debug)]
 struct HostState {
     host: Host,
     charged: Room,
-    /// In the order in which they restart.
-    vms: Vec<Handle>,
+    /// Ascending: the order in which they restart.
+    vms: Vec<Rank>,
+    /// How many of them have groups.
+    grouped: u32,
 }
 
 /// The state that a restart plan is made from.
@@ -65,14 +69,39 @@ pub struct Cluster {
     pub(super) rooms: Rooms,
     hosts: Vec<HostState>,
     vms: Vec<Option<Placed>>,
+    births: u32,
     classes: Vec<Option<Allowed>>,
     scopes: Vec<Option<Scope>>,
     groups: Vec<Option<Group>>,
 }
 
-/// Decides who restarts first: priority, then size (first fit wastes least when large ones go
-/// first), then hash and handle, so that the order is total.
-type Rank = (Reverse<i16>, Reverse<u64>, Reverse<u64>, u64, Handle);
+/// Decides who restarts first; the smallest does. Field order is the policy: priority, then size
+/// (first fit wastes least when large ones go first), then hash and handle, so that it is total.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    priority: Reverse<i16>,
+    memory: Reverse<u64>,
+    cpu: Reverse<u64>,
+    hash: u64,
+    pub(super) vm: Handle,
+}
+
+impl Rank {
+    fn of(vm: Handle, placed: &Vm) -> Self {
+        let Room { cpu, memory } = placed.demand;
+        Self {
+            priority: Reverse(placed.priority),
+            memory: Reverse(memory),
+            cpu: Reverse(cpu),
+            hash: placed.hash,
+            vm,
+        }
+    }
+
+    pub(super) fn demand(&self) -> Room {
+        Room { cpu: self.cpu.0, memory: self.memory.0 }
+    }
+}
 
 impl Cluster {
     /// Hosts by slot, without VMs. Hosts that join or leave need a new cluster, because where a
@@ -88,10 +117,12 @@ impl Cluster {
                     host: hosts[ring.slot(position) as usize],
                     charged: Room::NONE,
                     vms: Vec::new(),
+                    grouped: 0,
                 })
                 .collect(),
             ring,
             vms: Vec::new(),
+            births: 0,
             classes: Vec::new(),
             scopes: Vec::new(),
             groups: Vec::new(),
@@ -165,25 +196,28 @@ impl Cluster {
             }
         }
         let entry = self.ring.entry(vm.hash);
-        let demand = vm.demand;
-        let rank = rank(handle, &vm);
-        put(&mut self.vms, handle, Placed { vm, home, entry });
+        let rank = Rank::of(handle, &vm);
+        let grouped = u32::from(!vm.groups.is_empty());
+        self.births = self.births.wrapping_add(1);
+        put(&mut self.vms, handle, Placed { vm, home, entry, birth: self.births });
         let at = self.seat(home, rank);
         let state = &mut self.hosts[home as usize];
-        state.vms.insert(at, handle);
-        state.charged = state.charged.plus(demand);
+        state.vms.insert(at, rank);
+        state.charged = state.charged.plus(rank.demand());
+        state.grouped += grouped;
         self.refresh(home);
     }
 
     /// Records that a VM is gone; says what it was and where. Nothing for a handle not in use.
     pub fn remove(&mut self, handle: Handle) -> Option<(Vm, Slot)> {
-        let rank = rank(handle, &self.placed(handle)?.vm);
+        let rank = Rank::of(handle, &self.placed(handle)?.vm);
         let home = self.placed(handle)?.home;
         let at = self.seat(home, rank);
         let Placed { vm, .. } = self.vms.get_mut(handle as usize)?.take()?;
         let state = &mut self.hosts[home as usize];
         state.vms.remove(at);
         state.charged = state.charged.less(vm.demand);
+        state.grouped -= u32::from(!vm.groups.is_empty());
         self.refresh(home);
         for group in &vm.groups {
             let bucket = self.bucket(*group, home);
@@ -241,26 +275,23 @@ impl Cluster {
     }
 
     /// The VMs of one host, in the order in which they restart.
-    pub(super) fn vms_of(&self, position: u32) -> &[Handle] {
+    pub(super) fn vms_of(&self, position: u32) -> &[Rank] {
         &self.hosts[position as usize].vms
     }
 
-    /// Whether one VM restarts before another.
-    pub(super) fn precedes(&self, one: Handle, other: Handle) -> bool {
-        rank(one, &self.known(one).vm) < rank(other, &self.known(other).vm)
+    /// Whether any VM of a host has groups.
+    pub(super) fn grouped(&self, position: u32) -> bool {
+        self.hosts[position as usize].grouped > 0
     }
 
     /// The VMs of several hosts, in the order in which they restart.
-    pub(super) fn restart_order(&self, lost: &[u32]) -> Vec<Handle> {
-        match lost {
-            [one] => self.vms_of(*one).to_vec(),
-            many => {
-                let mut order: Vec<Handle> =
-                    many.iter().flat_map(|position| self.vms_of(*position)).copied().collect();
-                order.sort_by_cached_key(|handle| rank(*handle, &self.known(*handle).vm));
-                order
-            }
+    pub(super) fn restart_order(&self, lost: &[u32]) -> Vec<Rank> {
+        let ranks = lost.iter().flat_map(|position| self.vms_of(*position));
+        let mut order: Vec<Rank> = ranks.copied().collect();
+        if lost.len() > 1 {
+            order.sort_unstable();
         }
+        order
     }
 
     /// Every handle in use.
@@ -270,19 +301,13 @@ impl Cluster {
     }
 
     fn seat(&self, home: u32, new: Rank) -> usize {
-        let vms = &self.hosts[home as usize].vms;
-        vms.partition_point(|other| rank(*other, &self.known(*other).vm) < new)
+        self.hosts[home as usize].vms.partition_point(|other| *other < new)
     }
 
     fn refresh(&mut self, position: u32) {
         let free = self.free(position).unwrap_or(Room::NONE);
         self.rooms.set(position, free);
     }
-}
-
-fn rank(handle: Handle, vm: &Vm) -> Rank {
-    let Room { cpu, memory } = vm.demand;
-    (Reverse(vm.priority), Reverse(memory), Reverse(cpu), vm.hash, handle)
 }
 
 fn at<T>(list: &[Option<T>], number: u32) -> Option<&T> {

@@ -198,7 +198,6 @@ impl Failover {
         let (vm, slot) = self.cluster.remove(handle)?;
         let home = self.cluster.ring.position(slot);
         self.mark(home);
-        self.mark_pairs_with(handle, home);
         self.room_rose(home);
         for group in &vm.groups {
             self.count_fell(*group, home);

@@ -17,7 +17,6 @@
 use std::collections::BTreeSet;
 
 use super::book::{Change, Kept, Lost, Place};
-use super::cluster::Cluster;
 use super::plan::Step;
 use super::ring::{NOWHERE, holds};
 use super::room::Room;
@@ -122,39 +121,50 @@ impl Failover {
             return false;
         }
         let Self { cluster, book, scratch, merged, diverted, .. } = self;
-        let (mut at_a, mut at_b) = (&book.plan(a).steps[..], &book.plan(b).steps[..]);
         scratch.clear(cluster.hosts());
         diverted.clear();
-        let mut grouped = false;
-        for Kept { step, .. } in at_a.iter().chain(at_b) {
-            let placed = cluster.known(step.vm);
-            grouped |= !placed.vm.groups.is_empty();
+        let grouped = cluster.grouped(a) || cluster.grouped(b);
+        let steps = |plan: u32| {
+            let ranks = cluster.vms_of(plan).iter();
+            ranks.zip(book.plan(plan).steps.iter().map(|kept| &kept.step)).peekable()
+        };
+        for (rank, _) in steps(a).chain(steps(b)).filter(|_| grouped) {
+            let placed = cluster.known(rank.vm);
             scratch.shift(cluster, placed, placed.home, -1);
         }
+        let (mut at_a, mut at_b) = (steps(a), steps(b));
         let mut same = true;
-        while let Some(single) = next_of(cluster, &mut at_a, &mut at_b) {
-            let placed = cluster.known(single.vm);
-            let bound = !placed.vm.groups.is_empty();
+        loop {
+            let from_b = match (at_a.peek(), at_b.peek()) {
+                (Some((x, _)), Some((y, _))) => y < x,
+                (head, _) => head.is_none(),
+            };
+            let next = if from_b { at_b.next() } else { at_a.next() };
+            let Some((rank, single)) = next else { break };
+            let demand = rank.demand();
+            let bound = grouped && !cluster.known(rank.vm).vm.groups.is_empty();
             let roomier = !diverted.is_empty() && {
                 let passed = cluster.passed(single);
                 diverted.iter().any(|position| holds(&passed, *position))
             };
             let stays = single.target == NOWHERE
                 || single.target != a && single.target != b && {
-                    let load = scratch.load[single.target as usize].plus(placed.vm.demand);
+                    let load = scratch.load[single.target as usize].plus(demand);
                     cluster.free(single.target).is_some_and(|free| free.covers(load))
                 };
-            let target = if stays && !roomier && !bound {
-                single.target
-            } else {
-                cluster.find(placed, &[a, b], scratch).unwrap_or(NOWHERE)
-            };
-            let after = match target {
+            let mut step = *single;
+            if !stays || roomier || bound {
+                let placed = cluster.known(rank.vm);
+                step.target = cluster.find(placed, &[a, b], scratch).unwrap_or(NOWHERE);
+                if step.target != NOWHERE && bound {
+                    scratch.shift(cluster, placed, step.target, 1);
+                }
+            }
+            step.after = match step.target {
                 NOWHERE => Room::NONE,
-                target => scratch.charge(cluster, placed, target),
+                target => scratch.charge(demand, target),
             };
-            let step = Step { target, after, ..*single };
-            if target != single.target {
+            if step.target != single.target {
                 same = false;
                 if single.target != NOWHERE && single.target != a && single.target != b {
                     diverted.push(single.target);
@@ -307,14 +317,4 @@ impl Failover {
             put.is_some() && at_b.iter().any(|y| bucket(y).flatten() == put)
         })
     }
-}
-
-/// Takes the step that restarts first from the heads of two plans.
-fn next_of<'a>(cluster: &Cluster, a: &mut &'a [Kept], b: &mut &'a [Kept]) -> Option<&'a Step> {
-    let from = match (a.first(), b.first()) {
-        (Some(x), Some(y)) if cluster.precedes(y.step.vm, x.step.vm) => b,
-        (Some(_), _) => a,
-        (None, _) => b,
-    };
-    from.split_off_first().map(|kept| &kept.step)
 }

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster::{Cluster, Placed};
+use super::cluster::{Cluster, Placed, Rank};
 use super::ring::{Entry, NOWHERE};
 use super::room::Room;
 use super::{Handle, Slot};
@@ -21,6 +21,8 @@ use super::{Handle, Slot};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) vm: Handle,
+    /// Of the VM: a step for another under the same handle is another step.
+    pub(super) birth: u32,
     /// The ring position that takes it, or [`NOWHERE`].
     pub(super) target: u32,
     /// Where it began to look.
@@ -47,14 +49,12 @@ impl Scratch {
         self.counts.clear();
     }
 
-    /// Puts a VM on a host; says what the host has then.
-    pub(super) fn charge(&mut self, cluster: &Cluster, placed: &Placed, target: u32) -> Room {
+    /// Puts a load on a host; says what the host has then.
+    pub(super) fn charge(&mut self, demand: Room, target: u32) -> Room {
         let load = &mut self.load[target as usize];
-        *load = load.plus(placed.vm.demand);
-        let after = *load;
+        *load = load.plus(demand);
         self.touched.push(target);
-        self.shift(cluster, placed, target, 1);
-        after
+        *load
     }
 
     /// Counts a VM in, or out, of its groups' buckets at a host.
@@ -84,18 +84,22 @@ impl Cluster {
     pub(super) fn steps(&self, lost: &[u32], scratch: &mut Scratch) -> Vec<Step> {
         scratch.clear(self.hosts());
         let order = self.restart_order(lost);
-        for vm in &order {
-            let placed = self.known(*vm);
+        for rank in order.iter().filter(|_| lost.iter().any(|home| self.grouped(*home))) {
+            let placed = self.known(rank.vm);
             scratch.shift(self, placed, placed.home, -1);
         }
         let mut steps = Vec::with_capacity(order.len());
-        for vm in order {
+        for Rank { vm, .. } in order {
             let placed = self.known(vm);
             let found = self.find(placed, lost, scratch);
-            let after = found.map(|target| scratch.charge(self, placed, target));
+            let after = found.map(|target| {
+                scratch.shift(self, placed, target, 1);
+                scratch.charge(placed.vm.demand, target)
+            });
             steps.push(Step {
                 vm,
                 target: found.unwrap_or(NOWHERE),
+                birth: placed.birth,
                 entry: placed.entry,
                 after: after.unwrap_or(Room::NONE),
             });

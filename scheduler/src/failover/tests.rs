@@ -108,14 +108,43 @@ fn check_plans(failover: &mut Failover) {
 
 #[derive(Clone, Debug)]
 enum Operation {
-    Place { vm: Vm, slot: Slot },
-    Try { vm: Vm, slot: Slot, keep: bool },
-    Remove { nth: usize },
-    Resize { slot: Slot, limit: Room },
-    Receive { slot: Slot, receives: bool },
-    Count { slot: Slot, counted: bool },
-    Class { class: u32, mask: u32 },
-    Limit { group: u32, limit: u32 },
+    Place {
+        vm: Vm,
+        slot: Slot,
+    },
+    Try {
+        vm: Vm,
+        slot: Slot,
+        keep: bool,
+    },
+    Remove {
+        nth: usize,
+    },
+    /// The same handle, host and demand, with other groups and another class.
+    Relabel {
+        nth: usize,
+        vm: Vm,
+    },
+    Resize {
+        slot: Slot,
+        limit: Room,
+    },
+    Receive {
+        slot: Slot,
+        receives: bool,
+    },
+    Count {
+        slot: Slot,
+        counted: bool,
+    },
+    Class {
+        class: u32,
+        mask: u32,
+    },
+    Limit {
+        group: u32,
+        limit: u32,
+    },
     Settle,
 }
 
@@ -150,6 +179,7 @@ fn operation(hosts: u32) -> impl Strategy<Value = Operation> {
         6 => (vm(), slot.clone(), any::<bool>())
             .prop_map(|(vm, slot, keep)| Operation::Try { vm, slot, keep }),
         5 => (0usize..100).prop_map(|nth| Operation::Remove { nth }),
+        3 => (0usize..100, vm()).prop_map(|(nth, vm)| Operation::Relabel { nth, vm }),
         2 => (slot.clone(), room(14)).prop_map(|(slot, limit)| Operation::Resize { slot, limit }),
         1 => (slot.clone(), any::<bool>())
             .prop_map(|(slot, receives)| Operation::Receive { slot, receives }),
@@ -217,6 +247,11 @@ fn run(failover: &mut Failover, operations: Vec<Operation>) {
                     vacant.push(handle);
                 }
             }
+            Operation::Relabel { nth, vm } => {
+                let Some(handle) = placed.get(nth % placed.len().max(1)) else { continue };
+                let (old, slot) = failover.remove(*handle).expect("placed");
+                failover.place(*handle, Vm { class: vm.class, groups: vm.groups, ..old }, slot);
+            }
             Operation::Resize { slot, limit } => {
                 let host = failover.cluster().host(slot);
                 failover.set_host(slot, Host { limit, ..host });
@@ -272,6 +307,7 @@ fn within(operations: Vec<Operation>, hosts: u32) -> Vec<Operation> {
         }
         Operation::Count { slot, counted } => Operation::Count { slot: slot % hosts, counted },
         Operation::Remove { .. }
+        | Operation::Relabel { .. }
         | Operation::Class { .. }
         | Operation::Limit { .. }
         | Operation::Settle => operation,

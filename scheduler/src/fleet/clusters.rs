@@ -72,7 +72,7 @@ impl Fleet {
         for host in hosts {
             self.restand(host);
             if models_differ {
-                self.indexes.mark_host(host, at.index);
+                self.mark_host(host, at.index);
             }
         }
         self.reload_cluster(id);

@@ -38,7 +38,7 @@ impl Fleet {
             .chain(changed(&older.endpoints, &self.endpoints))
             .collect();
         Diff {
-            hosts: changed(&older.hosts, &self.hosts).collect(),
+            hosts: self.changed_hosts(older),
             datastores: changed(&older.datastores, &self.datastores).collect(),
             groups: changed(&older.groups, &self.groups).collect(),
             endpoints: endpoints.into_iter().collect(),
@@ -58,6 +58,22 @@ impl Fleet {
     /// Whether images, or where they lie, differ from `older`'s.
     pub fn has_other_images(&self, older: &Fleet) -> bool {
         !self.images.ptr_eq(&older.images)
+    }
+}
+
+impl Fleet {
+    /// Who is listed on a host, and when its assignment changed, is not the host's own.
+    fn changed_hosts(&self, older: &Fleet) -> Vec<HostId> {
+        if older.hosts.ptr_eq(&self.hosts) {
+            return Vec::new();
+        }
+        let changed = older.hosts.diff(&self.hosts).filter_map(|item| match item {
+            DiffItem::Add(id, _) | DiffItem::Remove(id, _) => Some(*id),
+            DiffItem::Update { old: (_, old), new: (id, new) } => {
+                (old.host != new.host).then_some(*id)
+            }
+        });
+        changed.collect()
     }
 }
 

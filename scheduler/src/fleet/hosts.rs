@@ -71,7 +71,7 @@ impl Fleet {
         host.facts = Arc::new(facts);
         self.put_host(host);
         self.topology_changed();
-        self.indexes.mark_host(id, at.index);
+        self.mark_host(id, at.index);
         self.note_opportunity(at.index);
         self.tell_all(at, Subject::Host(id), told);
         self.evict_removals(at, id);
@@ -89,7 +89,7 @@ impl Fleet {
                 host.state = HostState::Silent { since: at.time };
                 host.meta.modified = at.index;
                 self.put_host(host);
-                self.indexes.mark_host(id, at.index);
+                self.mark_host(id, at.index);
                 self.note_opportunity_of_failover(at, id);
                 self.tell_all(at, Subject::Host(id), What::HostSilent);
                 self.evict_removals(at, id);

@@ -13,6 +13,7 @@ use berth_model::{
     Reservation, ReservationId, Resources, Timestamp, Usage, VmState,
 };
 use imbl::{OrdMap, OrdSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 /// The order in which container VMs are placed: the most important first, then the oldest.
@@ -20,9 +21,6 @@ pub(super) type Turn = (i32, u64, ContainerId);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Indexes {
-    /// Container VMs that a host's assignment speaks of.
-    pub on_host: OrdMap<HostId, OrdSet<ContainerId>>,
-    pub reserved_on: OrdSet<(HostId, ReservationId)>,
     /// Reservations that end by themselves, the next first.
     pub expiries: OrdSet<(Timestamp, ReservationId)>,
     /// Reservations that a container VM is made on.
@@ -38,12 +36,43 @@ pub(super) struct Indexes {
     /// By state, in the order of `VmState::NAMES`.
     pub counts: [u64; VmState::NAMES.len()],
     pub hosts: HostCounts,
-    /// When each host's assignment may last have changed, found by index and by host.
+    /// When each host's assignment may last have changed.
     pub host_changes: OrdSet<(u64, HostId)>,
-    pub host_changed: OrdMap<HostId, u64>,
     pub opportunity: u64,
     /// Index and number of the last change of hosts, policies or rules.
     pub topology: (u64, u64),
+}
+
+/// A host, and who is there: in one place, since both change with each placement.
+///
+/// `Eq` lets the difference of two fleets tell a shared record by its pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostRecord {
+    pub host: Host,
+    /// Container VMs that its assignment speaks of.
+    pub vms: OrdSet<ContainerId>,
+    pub reserved: OrdSet<ReservationId>,
+    /// Index at which its assignment may last have changed.
+    pub changed: u64,
+}
+
+impl HostRecord {
+    pub fn new(host: Host) -> Self {
+        Self { host, vms: OrdSet::new(), reserved: OrdSet::new(), changed: 0 }
+    }
+}
+
+impl Deref for HostRecord {
+    type Target = Host;
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl DerefMut for HostRecord {
+    fn deref_mut(&mut self) -> &mut Host {
+        &mut self.host
+    }
 }
 
 /// How many hosts are in which state. One in maintenance is connected or silent too.
@@ -88,39 +117,19 @@ impl HostCounts {
 }
 
 impl Indexes {
-    pub fn mark_host(&mut self, host: HostId, index: u64) {
-        let before = self.host_changed.get(&host).copied();
-        if before == Some(index) {
-            return;
-        }
-        if let Some(before) = before {
-            self.host_changes.remove(&(before, host));
-        }
-        self.host_changed.insert(host, index);
-        self.host_changes.insert((index, host));
-    }
-
-    pub fn forget_host(&mut self, host: HostId) {
-        if let Some(before) = self.host_changed.remove(&host) {
-            self.host_changes.remove(&(before, host));
-        }
-    }
-
     pub fn add_reservation(&mut self, held: &Reservation) {
-        self.reserved_on.insert((held.place.host, held.id));
         if let Some(until) = held.expires_at {
             self.expiries.insert((until, held.id));
         }
     }
 
     pub fn take_reservation(&mut self, held: &Reservation) {
-        self.reserved_on.remove(&(held.place.host, held.id));
         if let Some(until) = held.expires_at {
             self.expiries.remove(&(until, held.id));
         }
     }
 
-    pub fn add_container(&mut self, index: u64, vm: &ContainerVm) {
+    fn add_container(&mut self, vm: &ContainerVm) {
         if waits_for_place(&vm.state) {
             self.unplaced.insert(turn(vm));
             self.unplaced_of.entry(vm.endpoint()).or_default().insert(turn(vm));
@@ -129,13 +138,9 @@ impl Indexes {
             self.homeless.insert(vm.id);
         }
         self.counts[usize::from(state_code(&vm.state))] += 1;
-        if let Some(host) = assigned_host(&vm.state) {
-            self.on_host.entry(host).or_default().insert(vm.id);
-            self.mark_host(host, index);
-        }
     }
 
-    pub fn take_container(&mut self, index: u64, vm: &ContainerVm) {
+    fn take_container(&mut self, vm: &ContainerVm) {
         if waits_for_place(&vm.state) {
             self.unplaced.remove(&turn(vm));
             if let Some(waiting) = self.unplaced_of.get_mut(&vm.endpoint()) {
@@ -149,15 +154,6 @@ impl Indexes {
             self.homeless.remove(&vm.id);
         }
         self.counts[usize::from(state_code(&vm.state))] -= 1;
-        if let Some(host) = assigned_host(&vm.state) {
-            if let Some(on_host) = self.on_host.get_mut(&host) {
-                on_host.remove(&vm.id);
-                if on_host.is_empty() {
-                    self.on_host.remove(&host);
-                }
-            }
-            self.mark_host(host, index);
-        }
     }
 }
 
@@ -190,19 +186,51 @@ fn is_homeless(state: &VmState) -> bool {
 }
 
 impl Fleet {
+    /// The host's assignment may differ from now on.
+    pub(super) fn mark_host(&mut self, id: HostId, index: u64) {
+        let Some(record) = self.hosts.get_mut(&id) else { return };
+        if record.changed == index {
+            return;
+        }
+        let record = Arc::make_mut(record);
+        self.indexes.host_changes.remove(&(record.changed, id));
+        record.changed = index;
+        self.indexes.host_changes.insert((index, id));
+    }
+
+    pub(super) fn index_container(&mut self, index: u64, vm: &ContainerVm) {
+        self.indexes.add_container(vm);
+        let Some(host) = assigned_host(&vm.state) else { return };
+        if let Some(record) = self.hosts.get_mut(&host) {
+            Arc::make_mut(record).vms.insert(vm.id);
+        }
+        self.mark_host(host, index);
+    }
+
+    pub(super) fn unindex_container(&mut self, index: u64, vm: &ContainerVm) {
+        self.indexes.take_container(vm);
+        let Some(host) = assigned_host(&vm.state) else { return };
+        if let Some(record) = self.hosts.get_mut(&host) {
+            Arc::make_mut(record).vms.remove(&vm.id);
+        }
+        self.mark_host(host, index);
+    }
+
     /// Makes names, indexes, counts and the hash from the objects of a snapshot. Every host counts
     /// as changed and every refusal as worth another try: a new reader knows nothing yet.
     pub(super) fn rebuild(&mut self) {
         self.indexes =
             Indexes { opportunity: self.index, topology: (self.index, 0), ..Indexes::default() };
         self.levels = Levels::default();
-        let hosts = self.hosts.clone();
-        for host in hosts.values() {
+        let hosts: Vec<Arc<HostRecord>> = self.hosts.values().cloned().collect();
+        for host in &hosts {
+            let record = HostRecord { changed: self.index, ..HostRecord::new(host.host.clone()) };
+            self.hosts.insert(host.id, Arc::new(record));
             self.indexes.hosts.add(host);
-            self.indexes.mark_host(host.id, self.index);
+            self.indexes.host_changes.insert((self.index, host.id));
             self.levels.put(host.id, Stand::of(host, false));
         }
-        for host in hosts.values() {
+        for host in &hosts {
             if self.is_kept(host) {
                 self.levels.put(host.id, Stand::of(host, true));
             }
@@ -213,7 +241,7 @@ impl Fleet {
         }
         let containers: Vec<Arc<ContainerVm>> = self.containers.values().cloned().collect();
         for vm in containers {
-            self.indexes.add_container(self.index, &vm);
+            self.index_container(self.index, &vm);
             if let Some(id) = vm.reservation.filter(|id| self.reservations.contains_key(id)) {
                 self.indexes.claims.insert(id, vm.id);
             }
@@ -222,6 +250,9 @@ impl Fleet {
         let reservations: Vec<Arc<Reservation>> = self.reservations.values().cloned().collect();
         for held in reservations {
             self.indexes.add_reservation(&held);
+            if let Some(record) = self.hosts.get_mut(&held.place.host) {
+                Arc::make_mut(record).reserved.insert(held.id);
+            }
             let claimed = self.indexes.claims.contains_key(&held.id);
             self.rebuild_usage(held.meta.endpoint, usage_of_reservation(&held, claimed));
         }

@@ -110,13 +110,23 @@ impl Fleet {
         }
         let timeless = |indexes: &Indexes| Indexes {
             host_changes: Default::default(),
-            host_changed: Default::default(),
             opportunity: 0,
             topology: (0, 0),
             ..indexes.clone()
         };
         if timeless(&fresh.indexes) != timeless(&self.indexes) {
             return Err(format!("indexes are {:?}, should be {:?}", self.indexes, fresh.indexes));
+        }
+        for (kept, fresh) in self.hosts.values().zip(fresh.hosts.values()) {
+            if (&kept.vms, &kept.reserved) != (&fresh.vms, &fresh.reserved) {
+                return Err(format!("{kept:?} should list {fresh:?}"));
+            }
+            if !self.indexes.host_changes.contains(&(kept.changed, kept.id)) {
+                return Err(format!("{} is not found by its last change", kept.id));
+            }
+        }
+        if self.indexes.host_changes.len() != self.hosts.len() {
+            return Err("some host is found by an older change".to_owned());
         }
         if fresh.levels != self.levels {
             return Err(format!("levels are {:?}, should be {:?}", self.levels, fresh.levels));

@@ -6,7 +6,7 @@
 
 use super::admit::numa_share;
 use super::events::state_code;
-use super::indexes::disks_of;
+use super::indexes::{HostRecord, disks_of};
 use super::reservations::datastores_of;
 use super::rules::{Matched, Way};
 use super::{At, Fleet, hash};
@@ -24,12 +24,15 @@ struct Hold<'a> {
     charge: Resources,
     numa: NumaNodes,
     demand: &'a Demand,
+    /// Listed on the host with it; container VMs are listed by their assignment.
+    reservation: Option<ReservationId>,
 }
 
 impl<'a> Hold<'a> {
     fn of(vm: &'a ContainerVm) -> Option<Hold<'a>> {
         let (host, charge) = vm.state.charged()?;
-        Some(Hold { host, charge, numa: vm.numa, demand: &vm.spec.demand })
+        let demand = &vm.spec.demand;
+        Some(Hold { host, charge, numa: vm.numa, demand, reservation: None })
     }
 
     fn of_reservation(held: &'a Reservation) -> Hold<'a> {
@@ -38,6 +41,7 @@ impl<'a> Hold<'a> {
             charge: held.charge,
             numa: held.place.numa,
             demand: &held.wish.demand,
+            reservation: Some(held.id),
         }
     }
 
@@ -141,7 +145,7 @@ impl Fleet {
 
     fn container_in(&mut self, index: u64, vm: &ContainerVm, before: Option<&ContainerVm>) {
         self.container_books(vm, before, Way::In);
-        self.indexes.add_container(index, vm);
+        self.index_container(index, vm);
         self.hash.add(hash::container_state(vm));
         if let Some(id) = vm.reservation.filter(|id| self.reservations.contains_key(id)) {
             self.claim(id, vm.id, Way::In);
@@ -153,7 +157,7 @@ impl Fleet {
             self.claim(id, vm.id, Way::Out);
         }
         self.hash.take(hash::container_state(vm));
-        self.indexes.take_container(index, vm);
+        self.unindex_container(index, vm);
         self.container_books(vm, after, Way::Out);
     }
 
@@ -233,6 +237,12 @@ impl Fleet {
                 host.held.reserved -= hold.demand.memory_reservation;
             }
         }
+        if let Some(id) = hold.reservation {
+            match way {
+                Way::In => host.reserved.insert(id),
+                Way::Out => host.reserved.remove(&id),
+            };
+        }
         hold_things(host, hold.demand, way);
         hold_nodes(host, &hold, way);
         self.hash.add(hash::host_charge(host));
@@ -298,7 +308,14 @@ impl Fleet {
         self.hash.add(hash::host_charge(&host));
         self.indexes.hosts.add(&host);
         self.load_host(&host, Way::In);
-        self.hosts.insert(id, Arc::new(host));
+        match self.hosts.get_mut(&id) {
+            Some(record) => Arc::make_mut(record).host = host,
+            None => {
+                let record = HostRecord::new(host);
+                self.indexes.host_changes.insert((record.changed, id));
+                self.hosts.insert(id, Arc::new(record));
+            }
+        }
         self.restand(id);
         self.restand_kept(cluster);
         if let Some(before) = before.filter(|before| before.cluster != cluster) {
@@ -313,8 +330,9 @@ impl Fleet {
         self.indexes.hosts.take(host);
         self.load_host(host, Way::Out);
         self.levels.take(host.id);
-        self.hosts.remove(&host.id);
-        self.indexes.forget_host(host.id);
+        if let Some(record) = self.hosts.remove(&host.id) {
+            self.indexes.host_changes.remove(&(record.changed, host.id));
+        }
         self.restand_kept(host.cluster);
         self.topology_changed();
     }

@@ -53,13 +53,13 @@ use berth_model::change::{Answer, Change};
 use berth_model::command::{Command, CommandBody, Condition};
 use berth_model::{
     CellId, Cluster, ClusterId, ContainerId, ContainerVm, Datastore, DatastoreId, Endpoint,
-    EndpointId, Host, HostId, Image, ImageId, Incarnation, Meta, Rejection, Reservation,
+    EndpointId, HostId, Image, ImageId, Incarnation, Meta, Rejection, Reservation,
     ReservationId, Subject, Timestamp,
 };
 use departed::DepartedLog;
 use events::EventLog;
 use imbl::OrdMap;
-use indexes::Indexes;
+use indexes::{HostRecord, Indexes};
 use keys::Keys;
 use names::Names;
 use rules::{Group, GroupKey, Levels, RuleBook};
@@ -75,7 +75,7 @@ pub struct Fleet {
     incarnation: Incarnation,
     clusters: OrdMap<ClusterId, Arc<Cluster>>,
     endpoints: OrdMap<EndpointId, Arc<Endpoint>>,
-    hosts: OrdMap<HostId, Arc<Host>>,
+    hosts: OrdMap<HostId, Arc<HostRecord>>,
     datastores: OrdMap<DatastoreId, Arc<Datastore>>,
     /// One record an endpoint that sees the image; the bytes on datastores are shared.
     images: OrdMap<(ImageId, EndpointId), Arc<Image>>,

@@ -82,11 +82,11 @@ impl Fleet {
     }
 
     pub fn hosts(&self) -> impl ExactSizeIterator<Item = &Host> {
-        self.hosts.values().map(AsRef::as_ref)
+        self.hosts.values().map(|record| &record.host)
     }
 
     pub fn host(&self, id: HostId) -> Option<&Host> {
-        self.hosts.get(&id).map(AsRef::as_ref)
+        self.hosts.get(&id).map(|record| &record.host)
     }
 
     pub fn host_named(&self, name: &str) -> Option<&Host> {
@@ -191,8 +191,8 @@ impl Fleet {
 
     /// Those that run, start or are to be discarded on one host, in the order of their ids.
     pub fn containers_on(&self, host: HostId) -> impl Iterator<Item = &ContainerVm> {
-        let on_host = self.indexes.on_host.get(&host);
-        on_host.into_iter().flatten().filter_map(|id| self.container(*id))
+        let vms = self.hosts.get(&host).map(|record| &record.vms);
+        vms.into_iter().flatten().filter_map(|id| self.container(*id))
     }
 
     pub fn reservation(&self, id: ReservationId) -> Option<&Reservation> {
@@ -221,13 +221,8 @@ impl Fleet {
         host: HostId,
     ) -> (impl Iterator<Item = &ContainerVm>, impl Iterator<Item = &Reservation>) {
         let vms = self.containers_on(host).filter(|vm| vm.state.charged().is_some());
-        let first = (host, ReservationId::from_bytes([0; 16]));
-        let reservations = self
-            .indexes
-            .reserved_on
-            .range(first..)
-            .take_while(move |(on, _)| *on == host)
-            .filter_map(|(_, id)| self.reservation(*id));
+        let reserved = self.hosts.get(&host).map(|record| &record.reserved);
+        let reservations = reserved.into_iter().flatten().filter_map(|id| self.reservation(*id));
         (vms, reservations)
     }
 

@@ -15,8 +15,8 @@ use berth_model::change::{Answer, Change};
 use berth_model::command::{Reserve, ReserveItem};
 use berth_model::event::{Subject, What};
 use berth_model::{
-    Bytes, ContainerVm, DatastoreId, Demand, EndpointId, GangId, Host, HostId, Place,
-    PlacementWish, Rejection, Reservation, ReservationId, Timestamp, Victim,
+    ContainerVm, DatastoreId, Demand, EndpointId, GangId, HostId, Place, PlacementWish, Rejection,
+    Reservation, ReservationId, Resources, Timestamp, Victim,
 };
 use std::sync::Arc;
 
@@ -83,22 +83,24 @@ impl Fleet {
             shape.matched = Some((endpoint, self.matched(endpoint, &shape.wish.labels)));
         }
         let matched = shape.matched.as_ref().map_or(Matched::NONE, |(_, matched)| matched);
-        if victims.is_empty() {
-            self.admit_place(endpoint, demand, &place, matched)?;
+        let charge = if victims.is_empty() {
+            self.admit_place(endpoint, demand, &place, matched)?
         } else {
             let before = self.clone();
             let admitted = self
                 .displace_reservations(at, place.host, demand.priority, &victims)
                 .and_then(|()| self.admit_place(endpoint, demand, &place, matched));
-            if let Err(rejection) = admitted {
-                *self = before;
-                return Err(rejection);
+            match admitted {
+                Ok(charge) => charge,
+                Err(rejection) => {
+                    *self = before;
+                    return Err(rejection);
+                }
             }
-        }
-        let overhead = self.host(place.host).map_or(Bytes::ZERO, |host| host.facts.vm_overhead);
+        };
         let held = Reservation {
             id,
-            charge: demand.charge(overhead),
+            charge,
             wish: Arc::clone(&shape.wish),
             gang,
             place,
@@ -110,13 +112,14 @@ impl Fleet {
         Ok(id)
     }
 
+    /// What would be charged there, if it is admitted.
     fn admit_place(
         &self,
         endpoint: EndpointId,
         demand: &Demand,
         place: &Place,
         matched: &Matched,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Resources, Rejection> {
         let host = self.host(place.host).ok_or(Rejection::NoSuchHost)?;
         let wish = Wish {
             endpoint,
@@ -130,7 +133,8 @@ impl Fleet {
         };
         check_pins(demand, place)?;
         self.admit(host, &wish)
-            .map_err(|refusal| Rejection::HostRefuses { host: place.host, refusal })
+            .map_err(|refusal| Rejection::HostRefuses { host: place.host, refusal })?;
+        Ok(demand.charge(host.facts.vm_overhead))
     }
 
     /// Ends reservations on `host` for something of `priority`.
@@ -257,11 +261,6 @@ impl Fleet {
     /// The reservation that a container VM is made on, if it still stands.
     pub(super) fn claimed(&self, vm: &ContainerVm) -> Option<&Arc<Reservation>> {
         self.reservations.get(&vm.reservation?)
-    }
-
-    /// What is charged on a host for a demand.
-    pub fn charge_on(&self, host: &Host, demand: &Demand) -> berth_model::Resources {
-        demand.charge(host.facts.vm_overhead)
     }
 }
 

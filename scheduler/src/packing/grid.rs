@@ -1,7 +1,7 @@
 //! Whole steps for amounts that are not multiples of each other.
 //!
-//! Promises: shapes are rounded up and free room down, so that what fits in steps fits in truth; the
-//! step is the one, of those that shapes suggest, that loses least, which is nothing where the
+//! Promises: shapes are rounded up and free room down, so that what fits in steps fits in truth;
+//! the step is the one, of those that shapes suggest, that loses least, which is nothing where the
 //! amounts have a common measure that is not too fine.
 //! Does not: decide whether anything fits. Steps only feed a table of values.
 

@@ -7,13 +7,14 @@
 //! need beside them. A little weight on the worth that stays free makes it prefer full hosts to
 //! empty ones, as best fit does, measured in what the mix can use instead of in cores or bytes.
 //!
-//! How much weight depends on how much lies idle. While a fleet grows, hosts that wait for what they
-//! lack are few and soon filled, and avoiding waste is all. Once container VMs leave as often as they
-//! come, holes are many, arrivals cannot fill them all, and each host opened is one that did not
-//! empty: [`Guide::adapt`] raises both weights with the worth that lies idle in hosts in use.
+//! How much weight depends on how much lies idle. While a fleet grows, hosts that wait for what
+//! they lack are few and soon filled, and avoiding waste is all. Once container VMs leave as often
+//! as they come, holes are many, arrivals cannot fill them all, and each host opened is one that
+//! did not empty: [`Guide::adapt`] raises both weights with the worth that lies idle in hosts in
+//! use.
 //!
-//! Promises: [`Guide::learn`] is a function of its arguments, in bounded time; [`Guide::cost`] takes
-//! `&self`, two look-ups and whole numbers. Without anything learned it is best fit.
+//! Promises: [`Guide::learn`] is a function of its arguments, in bounded time; [`Guide::cost`]
+//! takes `&self`, two look-ups and whole numbers. Without anything learned it is best fit.
 //! Does not: check whether the shape fits for any other reason than room, nor remember hosts.
 //! Floats are used while learning only, by the planner, never by apply.
 //!

@@ -49,8 +49,8 @@ const NO_BOUND: u128 = u128::MAX;
 pub struct Limits {
     /// Nodes of the tree at most.
     pub nodes: u64,
-    /// A branch that could be better by less than so many millionths is not worth a look. Shapes that
-    /// are multiples of each other tie by the thousand, and differ by rounding alone.
+    /// A branch that could be better by less than so many millionths is not worth a look. Shapes
+    /// that are multiples of each other tie by the thousand, and differ by rounding alone.
     pub slack_millionths: u64,
 }
 

@@ -5,8 +5,8 @@
 //! smaller one may be moved on to make room, and one for that, to the depth set. A host that cannot
 //! be emptied whole is left as it was: half a plan costs and gains nothing.
 //!
-//! Promises: in the order given every move fits when it is made and is allowed; no container VM moves
-//! twice; no empty host is filled; no more moves and memory than the budget; deterministic.
+//! Promises: in the order given every move fits when it is made and is allowed; no container VM
+//! moves twice; no empty host is filled; no more moves and memory than the budget; deterministic.
 //! Does not: move for balance, nor know why a move is refused later (it is planned again then).
 //!
 //! Sources: server consolidation by least-cost emptying (Beloglazov and Buyya, "Energy Efficient
@@ -458,7 +458,8 @@ mod tests {
         ) {
             // Besides fixed rules, every fifth container VM keeps to itself.
             let allowed = |vm: usize, host: usize, at: &[usize]| {
-                let apart = |other: usize| vm.is_multiple_of(5) && other.is_multiple_of(5) && other != vm;
+                let lone = |vm: usize| vm.is_multiple_of(5);
+            let apart = |other: usize| lone(vm) && lone(other) && other != vm;
                 let meets = (0..at.len()).any(|other| apart(other) && at[other] == host);
                 rules[vm * 8 + host] && !meets
             };

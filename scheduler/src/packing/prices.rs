@@ -5,13 +5,13 @@
 //! duals price the shapes: a fill worth less than its host wastes the difference. With hosts of one
 //! size this is the cutting-stock relaxation turned round: hosts over t is its optimum.
 //!
-//! Promises: bounded work; prices that sum over the mix to more than nothing. Every set of prices is
-//! usable: one from a search cut short only ranks a little worse.
+//! Promises: bounded work; prices that sum over the mix to more than nothing. Every set of prices
+//! is usable: one from a search cut short only ranks a little worse.
 //! Does not: decide anything. Floats stay inside and leave as whole numbers.
 //!
 //! Sources: Gilmore and Gomory, "A Linear Programming Approach to the Cutting-Stock Problem" I and
-//! II, Operations Research 1961 and 1963 (column generation with a knapsack as its pricing); Farley,
-//! "A Note on Bounding a Class of Linear Programming Problems", 1990 (when to stop).
+//! II, Operations Research 1961 and 1963 (column generation with a knapsack as its pricing);
+//! Farley, "A Note on Bounding a Class of Linear Programming Problems", 1990 (when to stop).
 
 use super::knapsack::{Fill, Item, Limits, fill};
 use super::simplex::Simplex;

@@ -1,7 +1,7 @@
 //! Who has how much free, so that a place is found among distinct free vectors, not among hosts.
 //!
-//! Promises: [`Rooms::best`] looks at every open host's free vector once per distinct vector; ties go
-//! to the lowest host. [`Rooms::take`] and [`Rooms::give`] undo each other exactly.
+//! Promises: [`Rooms::best`] looks at every open host's free vector once per distinct vector; ties
+//! go to the lowest host. [`Rooms::take`] and [`Rooms::give`] undo each other exactly.
 //! Does not: know rules; the caller says who is allowed.
 
 use super::guide::Guide;

@@ -1,7 +1,8 @@
 //! How hard the packing works, and what it weighs.
 //!
-//! Promises: [`Settings::default`] suits a cell of up to 10,000 hosts and 32 shapes in milliseconds;
-//! [`Settings::validate`] says which value is out of its range. Does not: read configuration.
+//! Promises: [`Settings::default`] suits a cell of up to 10,000 hosts and 32 shapes in
+//! milliseconds; [`Settings::validate`] says which value is out of its range. Does not: read
+//! configuration.
 
 /// Settings of [`Guide::learn_with`](super::Guide::learn_with) and
 /// [`plan_moves`](super::plan_moves).
@@ -21,13 +22,15 @@ pub struct Settings {
     pub cells: u32,
     /// Weight of the worth that stays free against waste, in 256ths, 0 to 1,000.
     pub stay_weight: u32,
-    /// By how much it grows per share of the hosts in use that lies idle, in 256ths, 0 to 1,000,000.
+    /// By how much it grows per share of the hosts in use that lies idle, in 256ths, 0 to
+    /// 1,000,000.
     pub stay_slope: u32,
     /// Up to here, 0 to 1,000.
     pub stay_most: u32,
     /// What it costs to open an empty host, in 256ths of its worth, 0 to 1,000.
     pub opening_weight: u32,
-    /// By how much it grows per share of the hosts in use that lies idle, in 256ths, 0 to 1,000,000.
+    /// By how much it grows per share of the hosts in use that lies idle, in 256ths, 0 to
+    /// 1,000,000.
     pub opening_slope: u32,
     /// Up to here, 0 to 1,000.
     pub opening_most: u32,

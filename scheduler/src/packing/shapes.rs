@@ -1,7 +1,7 @@
 //! The multiset of shapes, in an order that every machine agrees on.
 //!
-//! Promises: [`count_shapes`] merges equal charges; [`most_telling`] keeps the shapes that take most
-//! room and gives the count of each rare one to the kept shape that most resembles it.
+//! Promises: [`count_shapes`] merges equal charges; [`most_telling`] keeps the shapes that take
+//! most room and gives the count of each rare one to the kept shape that most resembles it.
 //! Does not: change what anything is charged; it only says what the mix looks like from afar.
 
 use berth_model::Resources;

@@ -1,21 +1,24 @@
-//! The packing guides of a fleet: one for each cluster that packs, learned from what runs there.
+//! What packing has learned of a fleet: one guide for all clusters that pack, from what runs there.
+//!
+//! One, not one for each cluster: costs of different guides cannot be compared, and a request that
+//! may go to several clusters that pack goes where it costs least.
 //!
 //! Promises: a function of the fleet that it was learned from. Does not: follow the fleet; whoever
-//! holds it decides when the mix has changed enough to learn again (see [`Guides::differ`]).
+//! holds it decides when the mix may have changed enough to learn again.
 
 use crate::fleet::Fleet;
 use crate::packing::Guide;
 use berth_model::cluster::Strategy;
-use berth_model::{Bytes, ClusterId, MilliCpus, Resources};
-use std::collections::BTreeMap;
+use berth_model::{Bytes, Cluster, ClusterId, MilliCpus, Resources};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Fewer placed than this say nothing about a mix.
 const PLACED_MIN: u64 = 64;
 
-/// Guides by cluster; a cluster without one packs by best fit.
+/// See the module; best fit where too little is placed.
 #[derive(Clone, Debug, Default)]
 pub struct Guides {
-    by_cluster: BTreeMap<ClusterId, (Seen, Guide)>,
+    learned: Option<(Seen, Guide)>,
     best_fit: BestFit,
 }
 
@@ -42,20 +45,18 @@ impl Guides {
 
     /// Learns anew where sizes or mix moved by more than a twentieth, else keeps what was learned.
     pub fn learn_again(mut self, fleet: &Fleet) -> Guides {
-        let mut before = std::mem::take(&mut self.by_cluster);
-        for (cluster, seen) in look(fleet) {
-            let kept = before.remove(&cluster).filter(|(old, _)| near(old, &seen));
-            let learned = kept.unwrap_or_else(|| {
-                let guide = guide_of(&seen);
-                (seen, guide)
-            });
-            self.by_cluster.insert(cluster, learned);
+        let Some(seen) = look(fleet) else { return Guides::default() };
+        let known = self.learned.as_ref().is_some_and(|(old, _)| near(old, &seen));
+        if !known {
+            let guide = guide_of(&seen);
+            self.learned = Some((seen, guide));
         }
         self
     }
 
-    pub fn of(&self, cluster: ClusterId) -> &Guide {
-        self.by_cluster.get(&cluster).map_or(&self.best_fit.0, |(_, guide)| guide)
+    /// For any cluster that packs.
+    pub fn of(&self, _: ClusterId) -> &Guide {
+        self.learned.as_ref().map_or(&self.best_fit.0, |(_, guide)| guide)
     }
 }
 
@@ -67,32 +68,27 @@ fn guide_of(seen: &Seen) -> Guide {
     Guide::learn(&hosts, &mix)
 }
 
-/// What each cluster that packs has and runs, where that is enough to learn from.
-fn look(fleet: &Fleet) -> BTreeMap<ClusterId, Seen> {
-    let mut clusters: BTreeMap<ClusterId, Seen> = fleet
-        .clusters()
-        .filter(|cluster| cluster.policy.strategy == Strategy::Pack)
-        .map(|cluster| (cluster.id, Seen::default()))
-        .collect();
-    if clusters.is_empty() {
-        return clusters;
+/// What the clusters that pack have and run, where that is enough to learn from.
+fn look(fleet: &Fleet) -> Option<Seen> {
+    let packs = |cluster: &&Cluster| cluster.policy.strategy == Strategy::Pack;
+    let packing: BTreeSet<ClusterId> =
+        fleet.clusters().filter(packs).map(|cluster| cluster.id).collect();
+    if packing.is_empty() {
+        return None;
     }
-    for host in fleet.hosts() {
-        if let Some(seen) = clusters.get_mut(&host.cluster) {
-            let limit = fleet.limit_of_host(host);
-            *seen.sizes.entry((limit.cpu.0, limit.memory.0)).or_default() += 1;
-        }
+    let mut seen = Seen::default();
+    for host in fleet.hosts().filter(|host| packing.contains(&host.cluster)) {
+        let limit = fleet.limit_of_host(host);
+        *seen.sizes.entry((limit.cpu.0, limit.memory.0)).or_default() += 1;
     }
     let charges = fleet.containers().filter_map(|vm| vm.state.charged());
     let held = fleet.reservations().map(|held| (held.place.host, held.charge));
     for (host, charge) in charges.chain(held) {
-        let cluster = fleet.host(host).map(|host| host.cluster);
-        if let Some(seen) = cluster.and_then(|cluster| clusters.get_mut(&cluster)) {
+        if fleet.host(host).is_some_and(|host| packing.contains(&host.cluster)) {
             *seen.mix.entry((charge.cpu.0, charge.memory.0)).or_default() += 1;
         }
     }
-    clusters.retain(|_, seen| seen.mix.values().sum::<u64>() >= PLACED_MIN);
-    clusters
+    (seen.mix.values().sum::<u64>() >= PLACED_MIN).then_some(seen)
 }
 
 /// Whether less than a twentieth of both hosts and shapes is of another kind.

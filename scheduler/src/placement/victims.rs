@@ -42,6 +42,10 @@ struct Harm {
 }
 
 pub fn displace(fleet: &Fleet, ask: &Ask<'_>) -> Option<(Place, Vec<Victim>)> {
+    // Refusals are common where little is left; only those who may displace pay for the search.
+    if fleet.clusters().all(|cluster| !cluster.policy.preemption) {
+        return None;
+    }
     let matched = ask.matched(fleet);
     let mut found: Vec<(Harm, &Host, Vec<Victim>)> = Vec::new();
     let mut most = VICTIMS_MAX;

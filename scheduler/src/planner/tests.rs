@@ -419,8 +419,15 @@ fn a_new_leader_displaces_nobody_while_others_are_on_their_way_out() {
     assert!(!text.contains("give way"), "{text}");
 }
 
-fn apart_rule() -> CommandBody {
-    let kind = RuleKind::Apart { scope: Scope::Host, unless_same: None };
+fn rule(number: u8) -> CommandBody {
+    let scope = Scope::Host;
+    let kind = match number {
+        0 => RuleKind::Apart { scope, unless_same: None },
+        1 => RuleKind::Together { scope },
+        2 => RuleKind::AtMost { scope, count: 2 },
+        3 => RuleKind::Spread { scope, max_skew: 1 },
+        _ => RuleKind::Apart { scope: Scope::Datastore, unless_same: Some("app".to_owned()) },
+    };
     let spec = RuleSpec {
         selector: Selector::default(),
         each: Some("app".to_owned()),
@@ -430,7 +437,7 @@ fn apart_rule() -> CommandBody {
     let id = RuleId::from_bytes([1; 16]);
     CommandBody::CreateRule(Box::new(NewRule {
         id,
-        name: "apart".to_owned(),
+        name: "kept".to_owned(),
         spec,
         labels: Default::default(),
     }))
@@ -447,13 +454,13 @@ proptest! {
         ones in prop::collection::vec(
             (1..4_u64, 0..3_i16, any::<bool>(), prop::option::of(0..2_u8)), 1..24),
         ends in prop::collection::vec(1..24_u8, 0..6),
-        rule in any::<bool>(),
+        kept in prop::option::of(0..5_u8),
     ) {
         let ones: Vec<One> = ones;
         let mut cell = Cell::shared(hosts);
         cell.apply_command(command(OTHER_ENDPOINT, new_image(&[], 100))).unwrap();
-        if rule {
-            cell.apply(apart_rule()).unwrap();
+        if let Some(number) = kept {
+            cell.apply(rule(number)).unwrap();
         }
         let mut story = Story::of(cell);
         let mut under_way: Vec<Plan> = Vec::new();

@@ -279,7 +279,7 @@ pub mod tests {
             displaced: false,
             id: ContainerId::from_bytes([7; 32]),
             name: "web".to_owned(),
-            spec: Arc::new(merged(wanted, config).unwrap().spec),
+            spec: std::sync::Arc::new(merged(wanted, config).unwrap().spec),
             state,
             epoch: Epoch(1),
             datastore: None,

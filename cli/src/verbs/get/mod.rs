@@ -89,6 +89,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         labels: arguments.labels,
         endpoint: arguments.endpoint,
         stale: arguments.stale,
+        status: arguments.kind == Kind::Rules,
         ..ListQuery::default()
     };
     if !arguments.watch {

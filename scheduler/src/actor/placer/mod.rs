@@ -38,11 +38,15 @@ pub struct PlaceRequest {
     pub gang: Option<GangId>,
     pub mode: PlaceMode,
     /// How long what has no place stays in the queue; `None` refuses it at once. It counts for
-    /// `PlaceMode::Hold` alone, and is bounded by the deadline.
+    /// `PlaceMode::Hold` alone, and ends half a second before the deadline at the latest, so that
+    /// there is time to say why.
     pub wait: Option<Duration>,
     /// Of how many hosts an explanation gives each one's own reason.
     pub explain_hosts: usize,
 }
+
+/// Left of the deadline when a wait ends.
+const TO_EXPLAIN: Duration = Duration::from_millis(500);
 
 /// The doors of all desks.
 #[derive(Debug)]
@@ -115,7 +119,9 @@ impl Placers {
         let (came, request_id) = (clock::now(), request.request_id);
         let reply = Reply { answer, came, request_id, _slots: slots };
         let wait = match request.mode {
-            PlaceMode::Hold { .. } => request.wait.unwrap_or_default(),
+            PlaceMode::Hold { .. } => {
+                request.wait.unwrap_or_default().min(request.deadline.saturating_sub(TO_EXPLAIN))
+            }
             PlaceMode::Decide => Duration::ZERO,
         };
         let arrived = Arrived {

@@ -7,7 +7,7 @@ use super::super::machine::Published;
 use super::super::proposer::Proposer;
 use super::{Arrived, Reply};
 use crate::planner::placing::{
-    Counts, Desk, ExplainTask, Explained, Limits, Now, Outcome, PlaceTrouble, Proposal,
+    Counts, Desk, ExplainTask, Explained, Limits, Now, Outcome, PlaceAnswer, PlaceTrouble, Proposal,
 };
 use berth_metrics::scheduler::{PlacementOutcomes, PlacerMetrics, SchedulerMetrics};
 use berth_raft::ProposeError;
@@ -218,17 +218,18 @@ impl Placer {
                 Err(PlaceTrouble::Stopped) => "stopped",
             };
             self.gauges.answered(outcome, seconds);
+            let request = reply.request_id;
             match &answer {
-                Ok(answer) => tracing::debug!(
-                    request = %reply.request_id,
-                    items = answer.items.len(),
-                    revision = answer.revision_index,
-                    seconds,
-                    "placement request answered"
-                ),
-                Err(trouble) => tracing::info!(
-                    request = %reply.request_id, ?trouble, seconds, "placement request failed"
-                ),
+                Ok(PlaceAnswer { items, revision_index: revision, .. }) => {
+                    let items = items.len();
+                    tracing::debug!(%request, items, revision, seconds, "placement request answered");
+                }
+                Err(PlaceTrouble::Unknown) => {
+                    tracing::warn!(%request, seconds, "fate of a placement request is unknown");
+                }
+                Err(trouble) => {
+                    tracing::debug!(%request, ?trouble, seconds, "placement request failed");
+                }
             }
             // Whoever asked may have gone.
             let _ = reply.answer.send(answer);

@@ -73,7 +73,16 @@ impl Fleet {
 
     /// Whether a datastore has what any of the wish's disks asks for, room and host apart.
     pub(in super::super) fn suits_any_disk(&self, store: &Datastore, wish: &Wish<'_>) -> bool {
-        asked(wish).any(|(_, asked)| suits(store, &asked))
+        // As the demand asks, not as somebody chose for it: what else would do counts too.
+        let delta = match (wish.delta, wish.demand.datastore) {
+            (Delta::Placed(_), _) => wish.delta,
+            (Delta::Anywhere, _) if wish.demand.disk == Bytes::ZERO => Delta::Anywhere,
+            (Delta::New(_) | Delta::Anywhere, Some(pinned)) => Delta::New(pinned),
+            (Delta::New(_), None) if wish.demand.disk == Bytes::ZERO => Delta::New(store.id),
+            (Delta::New(_) | Delta::Anywhere, None) => Delta::Anywhere,
+        };
+        let wish = Wish { delta, disks: Disks::Anywhere, ..*wish };
+        asked(&wish).any(|(_, asked)| suits(store, &asked))
     }
 
     fn parts<'a>(&self, host: &Host, wish: &Wish<'a>) -> Result<Vec<Part<'a>>, Refusal> {

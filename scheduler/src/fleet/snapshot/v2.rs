@@ -5,6 +5,7 @@ use super::super::departed::Departed;
 use super::super::events::EventLog;
 use super::super::format::FormatError;
 use super::super::keys::Kept;
+use super::super::indexes::HostRecord;
 use super::super::rules::RuleBook;
 use super::super::{Fleet, departed::DepartedLog, keys::Keys};
 use berth_model::{
@@ -165,7 +166,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Fleet, FormatError> {
         incarnation: read.incarnation,
         clusters: read.clusters.into_iter().map(|o| (o.id, Arc::new(o))).collect(),
         endpoints: read.endpoints.into_iter().map(|o| (o.id, Arc::new(o))).collect(),
-        hosts: read.hosts.into_iter().map(|o| (o.id, Arc::new(o))).collect(),
+        hosts: read.hosts.into_iter().map(|o| (o.id, Arc::new(HostRecord::new(o)))).collect(),
         datastores: read.datastores.into_iter().map(|o| (o.id, Arc::new(o))).collect(),
         images: read.images.into_iter().map(|o| ((o.id, o.meta.endpoint), Arc::new(o))).collect(),
         containers: read.containers.into_iter().map(|o| (o.id, Arc::new(o))).collect(),

@@ -2,10 +2,25 @@
 //! newly placed one stands against a required rule, what differs is what `diff` says.
 
 use super::super::Fleet;
-use super::super::rules::Spoken;
-use berth_model::{Bytes, DatastoreId, EndpointId, HostId, MilliCpus, Resources, Strength};
+use super::super::admit::Wish;
+use super::super::rules::{Bucket, Spoken, datastore_matches, host_matches};
+use berth_model::{
+    Bytes, DatastoreId, Demand, EndpointId, HostId, MilliCpus, Resources, RuleKind, RuleSpec, Scope,
+    Selector, Strength,
+};
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One that takes room, as a rule sees it.
+struct One<'a> {
+    owner: EndpointId,
+    labels: &'a BTreeMap<String, String>,
+    demand: &'a Demand,
+    host: Option<HostId>,
+    stores: BTreeSet<DatastoreId>,
+    /// It has come in this step: to its host, to its datastores.
+    fresh: (bool, bool),
+}
 
 type Outcome = Result<(), TestCaseError>;
 
@@ -96,4 +111,157 @@ fn matching(fleet: &Fleet) -> Outcome {
         prop_assert_eq!(&found.preferred, &preferred);
     }
     Ok(())
+}
+
+/// After a step that placed: no fresh one stands against a required rule, told by comparing each
+/// with each. `alone` says that nothing else came or went with it.
+pub(super) fn check_rules(before: &Fleet, after: &Fleet, alone: bool) -> Outcome {
+    let all = ones(before, after);
+    for one in all.iter().filter(|one| one.fresh.0 || one.fresh.1) {
+        for rule in after.rules().filter(|rule| rule.spec.strength == Strength::Required) {
+            let theirs = |other: &One<'_>| {
+                let owner = rule.meta.endpoint;
+                owner == EndpointId::SYSTEM || owner == other.owner
+            };
+            let value = |other: &One<'_>| {
+                rule.spec.each.as_ref().map(|each| other.labels.get(each).cloned())
+            };
+            if !theirs(one) || value(one) == Some(None) {
+                continue;
+            }
+            let others: Vec<&One<'_>> = all
+                .iter()
+                .filter(|other| !std::ptr::eq(*other, one))
+                .filter(|other| theirs(other) && value(other) == value(one))
+                .collect();
+            let kept = keeps(after, &rule.spec, one, &others, alone);
+            prop_assert!(kept, "{:?} on {:?} {:?}", rule, one.host, one.stores);
+        }
+    }
+    Ok(())
+}
+
+fn keeps(fleet: &Fleet, spec: &RuleSpec, one: &One<'_>, others: &[&One<'_>], alone: bool) -> bool {
+    let subject = spec.selector.matches(one.labels);
+    let scope = match &spec.kind {
+        RuleKind::Hosts { within, not } => {
+            let host = one.host.filter(|_| one.fresh.0 && subject).and_then(|id| fleet.host(id));
+            return host.is_none_or(|host| {
+                let cluster = &fleet.cluster(host.cluster).unwrap().name;
+                host_matches(within, host, cluster) != *not
+            });
+        }
+        RuleKind::Datastores { within, not } => {
+            let mut stores = one.stores.iter().filter_map(|id| fleet.datastore(*id));
+            return !one.fresh.1
+                || !subject
+                || stores.all(|store| datastore_matches(within, store) != *not);
+        }
+        RuleKind::Together { scope }
+        | RuleKind::Apart { scope, .. }
+        | RuleKind::AtMost { scope, .. }
+        | RuleKind::Spread { scope, .. }
+        | RuleKind::Near { scope, .. }
+        | RuleKind::Away { scope, .. } => scope,
+    };
+    let fresh = if *scope == Scope::Datastore { one.fresh.1 } else { one.fresh.0 };
+    let own = buckets(fleet, one, scope);
+    if !fresh || (*scope == Scope::Datastore && own.is_empty()) {
+        return true;
+    }
+    let in_one = |other: &&&One<'_>| !buckets(fleet, other, scope).is_disjoint(&own);
+    let placed = |other: &&&One<'_>| !buckets(fleet, other, scope).is_empty();
+    let subjects =
+        || others.iter().copied().filter(|other| spec.selector.matches(other.labels)).collect::<Vec<_>>();
+    let of = |selector: &Selector| {
+        others.iter().copied().filter(|other| selector.matches(other.labels)).collect::<Vec<_>>()
+    };
+    let somewhere = !own.is_empty();
+    match &spec.kind {
+        RuleKind::Together { .. } => {
+            let subjects = subjects();
+            let alone = !subjects.iter().any(|other| placed(&other));
+            !subject || somewhere && (alone || subjects.iter().any(|other| in_one(&other)))
+        }
+        RuleKind::Apart { unless_same, .. } => {
+            let label = |other: &One<'_>| unless_same.as_ref().and_then(|l| other.labels.get(l).cloned());
+            let shares = |other: &One<'_>| label(one).is_some() && label(other) == label(one);
+            let together = subjects();
+            !subject
+                || somewhere
+                    && together.iter().filter(|other| in_one(other)).all(|other| shares(other))
+        }
+        RuleKind::AtMost { count, .. } => {
+            let most = own.iter().map(|bucket| {
+                let held = |other: &&&One<'_>| buckets(fleet, other, scope).contains(bucket);
+                1 + subjects().iter().filter(held).count()
+            });
+            !subject || somewhere && most.max().unwrap_or(0) <= *count as usize
+        }
+        RuleKind::Spread { max_skew, .. } => {
+            if !subject || !alone || *scope == Scope::Datastore {
+                return !subject || somewhere;
+            }
+            let subjects = subjects();
+            let count = |bucket: &Bucket| {
+                let held = |other: &&&One<'_>| buckets(fleet, other, scope).contains(bucket);
+                subjects.iter().filter(held).count()
+            };
+            let matched = fleet.matched(one.owner, one.labels);
+            let wish = Wish::run(one.demand, None).by(one.owner, &matched);
+            let open = fleet.hosts().filter(|host| fleet.could_take(host, &wish));
+            let least = open.filter_map(|host| fleet.bucket(host, scope)).map(|b| count(&b)).min();
+            let fullest = own.iter().map(count).max().unwrap_or(0) + 1;
+            somewhere && fullest <= least.unwrap_or(0) + *max_skew as usize
+        }
+        RuleKind::Near { with, .. } => {
+            let company = of(with);
+            let first = with.matches(one.labels) && !company.iter().any(|other| placed(&other));
+            !subject || somewhere && (first || company.iter().any(|other| in_one(&other)))
+        }
+        RuleKind::Away { from, .. } => {
+            let peer = from.matches(one.labels);
+            let far = !subject || !of(from).iter().any(|other| in_one(&other));
+            let other_way = !peer || !subjects().iter().any(|other| in_one(&other));
+            !(subject || peer) || somewhere && far && other_way
+        }
+        RuleKind::Hosts { .. } | RuleKind::Datastores { .. } => true,
+    }
+}
+
+fn buckets(fleet: &Fleet, one: &One<'_>, scope: &Scope) -> BTreeSet<Bucket> {
+    if *scope == Scope::Datastore {
+        return one.stores.iter().copied().map(Bucket::datastore).collect();
+    }
+    let host = one.host.and_then(|id| fleet.host(id));
+    host.and_then(|host| fleet.bucket(host, scope)).into_iter().collect()
+}
+
+fn ones<'a>(before: &Fleet, after: &'a Fleet) -> Vec<One<'a>> {
+    let vms = after.containers().map(|vm| {
+        let host = vm.state.charged().map(|(host, _)| host);
+        let was = before.container(vm.id);
+        let was_on = was.and_then(|vm| vm.state.charged()).map(|(host, _)| host);
+        let stored = was.and_then(|vm| vm.datastore);
+        One {
+            owner: vm.endpoint(),
+            labels: vm.labels(),
+            demand: &vm.spec.demand,
+            host,
+            stores: vm.datastore.into_iter().collect(),
+            fresh: (host.is_some() && host != was_on, vm.datastore != stored),
+        }
+    });
+    let held = after.reservations().map(|held| {
+        let fresh = before.reservation(held.id).is_none_or(|was| was.meta.created != held.meta.created);
+        One {
+            owner: held.meta.endpoint,
+            labels: &held.wish.labels,
+            demand: &held.wish.demand,
+            host: Some(held.place.host),
+            stores: held.place.delta.into_iter().chain(held.place.disks.clone()).collect(),
+            fresh: (fresh, fresh),
+        }
+    });
+    vms.chain(held).collect()
 }

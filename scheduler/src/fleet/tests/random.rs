@@ -344,6 +344,15 @@ fn step() -> impl Strategy<Value = (Command, u64, bool)> {
     )
 }
 
+/// How many things a command places or ends; `None` for one that places nothing.
+fn placed_items(body: &CommandBody) -> Option<usize> {
+    if let CommandBody::Place { items, .. } = body {
+        return Some(items.len());
+    }
+    let CommandBody::Reserve(reserve) = body else { return None };
+    Some(reserve.items.iter().map(|item| 1 + item.victims.len()).sum())
+}
+
 /// The encoded fleet without what goes on by itself: index, time, and what expires.
 fn essence(fleet: &Fleet, index: u64, time: Timestamp) -> Vec<u8> {
     let mut fleet = fleet.clone();
@@ -352,7 +361,7 @@ fn essence(fleet: &Fleet, index: u64, time: Timestamp) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
     fn whatever_comes_the_fleet_stays_whole(steps in prop::collection::vec(step(), 1..60)) {
@@ -365,6 +374,7 @@ proptest! {
             time = Timestamp(time.0 + pass);
             let before = essence(&one, index, time);
             let untouched = one.clone();
+            let placed = placed_items(&command.body);
             let answer = one.apply(index, time, command.clone());
             prop_assert_eq!(&answer, &two.apply(index, time, command));
             prop_assert_eq!(one.check_invariants(), Ok(()));
@@ -372,6 +382,9 @@ proptest! {
                 prop_assert_eq!(&before, &one.encode());
             }
             oracle::check_step(&untouched, &one)?;
+            if let Some(items) = placed {
+                oracle::check_rules(&untouched, &one, items == 1)?;
+            }
             if plan {
                 plan_and_apply(&mut one, &mut two, index + 1, time)?;
                 index += 2;
@@ -405,6 +418,7 @@ fn plan_and_apply(
     let before = one.clone();
     apply_plan(one, two, index, time, &items)?;
     oracle::check_step(&before, one)?;
+    oracle::check_rules(&before, one, items.len() == 1)?;
     for vm in one.unplaced().filter(|vm| !items.iter().any(|item| item.container == vm.id)) {
         prop_assert_eq!(first_fit(one, vm.id), None);
     }

@@ -71,6 +71,10 @@ impl Class {
         for leaf in changed_hosts {
             self.refresh_leaf(dense, leaf);
         }
+        self.tree.close();
+        if let Some(keys) = &mut self.store_keys {
+            keys.close();
+        }
         self.at = now;
     }
 

@@ -321,6 +321,7 @@ impl Mirror {
         class: Option<usize>,
     ) -> Option<Place> {
         let host = self.dense.layout.hosts[leaf]?;
+        self.latest = (host, leaf);
         let numa = self.nodes(ask, leaf)?;
         if Shape::sorts(ask, matched) {
             let foreseen = self.foreseen();

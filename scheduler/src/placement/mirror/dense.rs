@@ -43,8 +43,16 @@ pub struct Cold {
     pub held: Held,
     /// What may be charged on each NUMA node.
     pub numa: Box<[Resources]>,
-    /// Tickets that take of it.
+    /// Tickets that take countable things or NUMA nodes of it.
     pub tickets: Vec<u32>,
+}
+
+/// What tickets took of one host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Taking {
+    charge: Resources,
+    reserved: Bytes,
+    count: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -55,9 +63,10 @@ pub struct Store {
     pub charged: Bytes,
     /// When its name, labels or size last changed.
     modified: u64,
+    /// What tickets took.
+    taken: Bytes,
     /// Leaves of the hosts that reach it.
     pub leaves: Box<[u32]>,
-    pub tickets: Vec<u32>,
 }
 
 impl Store {
@@ -88,6 +97,8 @@ pub struct Dense {
     pub layout: Layout,
     /// By leaf.
     pub rows: Vec<Row>,
+    /// By leaf.
+    taking: Vec<Taking>,
     /// By leaf; `None` where no host is.
     pub cold: Vec<Option<Cold>>,
     pub stores: Vec<Store>,
@@ -101,6 +112,7 @@ impl Dense {
         let leaves = layout.hosts.len();
         let mut dense = Dense {
             rows: vec![Row { cluster: NONE, ..Row::default() }; leaves],
+            taking: vec![Taking::default(); leaves],
             cold: vec![None; leaves],
             layout,
             ..Dense::default()
@@ -165,21 +177,27 @@ impl Dense {
             limit: fleet.limit_of_datastore(datastore),
             charged: datastore.charged,
             modified: datastore.meta.modified,
+            taken: Bytes::ZERO,
             leaves: leaves.collect(),
-            tickets: Vec::new(),
         }
     }
 
-    /// Takes over what the fleet says of a host now, tickets left out. The layout is as before.
-    pub fn read_host(&mut self, host: &Host, leaf: usize) {
+    /// Takes over what the fleet says of a host now, and adds what tickets took.
+    pub fn read_host(&mut self, host: &Host, leaf: usize, tickets: &Tickets) {
         let row = &mut self.rows[leaf];
-        row.charged = host.charged;
-        row.reserved = host.held.reserved;
-        row.placed = host.placed;
-        if let Some(cold) = &mut self.cold[leaf]
-            && cold.held != host.held
-        {
+        let taking = &self.taking[leaf];
+        row.charged = host.charged + taking.charge;
+        row.reserved = host.held.reserved + taking.reserved;
+        row.placed = host.placed + taking.count;
+        let Some(cold) = &mut self.cold[leaf] else { return };
+        if cold.held != host.held {
             cold.held.clone_from(&host.held);
+        }
+        for number in std::mem::take(&mut cold.tickets) {
+            if let Some(taken) = tickets.get(number) {
+                cold.tickets.push(number);
+                add_things(cold, taken);
+            }
         }
     }
 
@@ -187,36 +205,26 @@ impl Dense {
     pub fn read_store(&mut self, fleet: &Fleet, datastore: &Datastore, number: usize) {
         let store = &mut self.stores[number];
         store.limit = fleet.limit_of_datastore(datastore);
-        store.charged = datastore.charged;
+        store.charged = datastore.charged + store.taken;
         store.modified = datastore.meta.modified;
-    }
-
-    /// Counts on the host what the tickets on it took.
-    pub fn add_to_host(&mut self, tickets: &Tickets, leaf: usize) {
-        let numbers = self.cold[leaf].as_mut().map(|cold| std::mem::take(&mut cold.tickets));
-        let Some(numbers) = numbers.filter(|numbers| !numbers.is_empty()) else { return };
-        for taken in numbers.iter().filter_map(|number| tickets.get(*number)) {
-            self.add(taken);
-        }
-        if let Some(cold) = &mut self.cold[leaf] {
-            cold.tickets = numbers;
-        }
-    }
-
-    /// Counts on the datastore what the tickets on it took.
-    pub fn add_to_store(&mut self, tickets: &Tickets, number: usize) {
-        let store = &mut self.stores[number];
-        for taken in store.tickets.iter().filter_map(|ticket| tickets.get(*ticket)) {
-            let disks = taken.disks.iter().filter(|(_, store, _)| *store as usize == number);
-            store.charged += disks.map(|(.., size)| *size).sum();
-        }
     }
 
     /// Counts a new ticket everywhere.
     pub fn enter(&mut self, number: u32, taken: &Taken) {
-        if let Some(Some(cold)) = self.cold.get_mut(taken.leaf) {
-            cold.tickets.push(number);
-            self.add(taken);
+        if let Some(row) = self.rows.get_mut(taken.leaf) {
+            row.charged = row.charged + taken.charge;
+            row.reserved += taken.reserved;
+            row.placed += taken.count;
+            let taking = &mut self.taking[taken.leaf];
+            taking.charge = taking.charge + taken.charge;
+            taking.reserved += taken.reserved;
+            taking.count += taken.count;
+            if taken.has_things()
+                && let Some(cold) = &mut self.cold[taken.leaf]
+            {
+                cold.tickets.push(number);
+                add_things(cold, taken);
+            }
         }
         if let Some(policy) = self.policies.get_mut(taken.cluster as usize) {
             policy.taken = policy.taken + taken.charge;
@@ -224,30 +232,24 @@ impl Dense {
         for (_, store, size) in &taken.disks {
             let Some(store) = self.stores.get_mut(*store as usize) else { continue };
             store.charged += *size;
-            if !store.tickets.contains(&number) {
-                store.tickets.push(number);
-            }
+            store.taken += *size;
         }
     }
 
-    fn add(&mut self, taken: &Taken) {
-        let row = &mut self.rows[taken.leaf];
-        row.charged = row.charged + taken.charge;
-        row.reserved += taken.reserved;
-        row.placed += taken.count;
-        if taken.resources.is_empty() && taken.numa.is_empty() {
-            return;
+    /// Forgets a ticket; the rows that it took of have to be read again.
+    pub fn leave(&mut self, taken: &Taken) {
+        if let Some(taking) = self.taking.get_mut(taken.leaf) {
+            taking.charge = taking.charge - taken.charge;
+            taking.reserved -= taken.reserved;
+            taking.count -= taken.count;
         }
-        let Some(cold) = &mut self.cold[taken.leaf] else { return };
-        for (name, amount) in &taken.resources {
-            *cold.held.resources.entry(name.clone()).or_default() += amount;
+        if let Some(policy) = self.policies.get_mut(taken.cluster as usize) {
+            policy.taken = policy.taken - taken.charge;
         }
-        let nodes = cold.numa.len();
-        for position in taken.numa.positions().filter(|position| *position < nodes) {
-            if cold.held.numa.len() <= position {
-                cold.held.numa.resize(position + 1, Resources::default());
+        for (_, store, size) in &taken.disks {
+            if let Some(store) = self.stores.get_mut(*store as usize) {
+                store.taken -= *size;
             }
-            cold.held.numa[position] = cold.held.numa[position] + taken.numa_share;
         }
     }
 
@@ -271,6 +273,19 @@ fn limit_of_node(policy: Option<&ClusterPolicy>, capacity: Resources) -> Resourc
             .memory
             .permille(left(policy.memory_reserve))
             .permille(policy.memory_overcommit),
+    }
+}
+
+fn add_things(cold: &mut Cold, taken: &Taken) {
+    for (name, amount) in &taken.resources {
+        *cold.held.resources.entry(name.clone()).or_default() += amount;
+    }
+    let nodes = cold.numa.len();
+    for position in taken.numa.positions().filter(|position| *position < nodes) {
+        if cold.held.numa.len() <= position {
+            cold.held.numa.resize(position + 1, Resources::default());
+        }
+        cold.held.numa[position] = cold.held.numa[position] + taken.numa_share;
     }
 }
 

@@ -37,6 +37,7 @@ pub use tickets::Ticket;
 
 use super::Guides;
 use crate::fleet::Fleet;
+use berth_model::HostId;
 use class::Classes;
 use dense::Dense;
 use journal::Journal;
@@ -60,7 +61,9 @@ pub struct Mirror {
     classes: Classes,
     views: Views,
     tickets: Tickets,
-    /// With the tickets' disks and counts; made when first needed.
+    /// The host of the last decision and its leaf: it is most often taken next.
+    latest: (HostId, usize),
+    /// With every ticket applied; made when first needed.
     foreseen: Option<Arc<Fleet>>,
 }
 
@@ -79,6 +82,7 @@ impl Mirror {
             classes: Classes::default(),
             views: Views::default(),
             tickets: Tickets::default(),
+            latest: (HostId::from_bytes([0; 16]), usize::MAX),
             foreseen: None,
         }
     }

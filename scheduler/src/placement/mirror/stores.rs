@@ -46,6 +46,11 @@ impl StoreKeys {
         self.tree.least().map(|(_, store)| store)
     }
 
+    /// Takes all changes into account.
+    pub fn close(&mut self) {
+        self.tree.close();
+    }
+
     pub fn refresh_store(&mut self, class: &Class, dense: &Dense, store: usize) {
         self.tree.set(store, self.key(class, dense, store));
     }

@@ -2,7 +2,7 @@
 
 use super::Mirror;
 use super::class::Classes;
-use super::dense::Dense;
+use super::dense::{Cold, Dense};
 use super::journal::Journal;
 use super::views::group_of;
 use crate::fleet::rules::GroupKey;
@@ -64,19 +64,12 @@ impl Mirror {
     /// Takes a ticket out of the books; the rows are read again afterwards.
     pub(super) fn give_back(&mut self, ticket: u32, touched: &mut Touched) {
         let Some(taken) = self.tickets.remove(ticket) else { return };
-        if let Some(Some(cold)) = self.dense.cold.get_mut(taken.leaf) {
-            cold.tickets.retain(|other| *other != ticket);
+        self.dense.leave(&taken);
+        if taken.leaf < self.dense.rows.len() {
             touched.leaves.push(taken.leaf);
         }
-        if let Some(policy) = self.dense.policies.get_mut(taken.cluster as usize) {
-            policy.taken = policy.taken - taken.charge;
-        }
-        for (_, store, _) in &taken.disks {
-            if let Some(store) = self.dense.stores.get_mut(*store as usize) {
-                store.tickets.retain(|other| *other != ticket);
-            }
-            touched.stores.push(*store as usize);
-        }
+        let stores = taken.disks.iter().map(|(_, store, _)| *store as usize);
+        touched.stores.extend(stores.filter(|store| *store < self.dense.stores.len()));
         touched.groups.extend(taken.groups.into_iter().map(|(key, ..)| key));
     }
 
@@ -95,7 +88,6 @@ impl Mirror {
             if let Some(datastore) = self.fleet.datastore(self.dense.stores[store].id) {
                 self.dense.read_store(&self.fleet, datastore, store);
             }
-            self.dense.add_to_store(&self.tickets, store);
             if before != self.dense.stores[store].books() {
                 self.stores.add(store);
             }
@@ -109,13 +101,15 @@ impl Mirror {
         let host = self.dense.layout.hosts[leaf].and_then(|id| self.fleet.host(id));
         let Some(host) = host else { return };
         let before = self.dense.rows[leaf];
-        let held_before = self.dense.cold[leaf].as_ref().map(|cold| cold.held.clone());
-        self.dense.read_host(host, leaf);
-        self.dense.add_to_host(&self.tickets, leaf);
+        let things = |cold: &Option<Cold>| {
+            let held = cold.as_ref().map(|cold| &cold.held);
+            held.filter(|held| !held.resources.is_empty() || !held.numa.is_empty()).cloned()
+        };
+        let held = things(&self.dense.cold[leaf]);
+        self.dense.read_host(host, leaf, &self.tickets);
         let after = &self.dense.rows[leaf];
         self.arrivals += u64::from(after.placed.saturating_sub(before.placed));
-        let held_after = self.dense.cold[leaf].as_ref().map(|cold| &cold.held);
-        if before != *after || held_before.as_ref() != held_after {
+        if before != *after || held != things(&self.dense.cold[leaf]) {
             self.hosts.add(leaf);
         }
     }
@@ -135,6 +129,7 @@ impl Mirror {
         self.classes = Classes::default();
         self.views.clear();
         self.foreseen = None;
+        self.latest.1 = usize::MAX;
         self.tickets.move_to(&self.dense.layout);
         self.regroup();
         for (number, taken) in self.tickets.iter() {

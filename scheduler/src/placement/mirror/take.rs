@@ -90,7 +90,10 @@ impl Mirror {
     }
 
     fn nothing(&self, ask: &Ask<'_>, host: HostId) -> Taken {
-        let leaf = self.dense.layout.leaf(host);
+        let leaf = match self.latest {
+            (latest, leaf) if latest == host && leaf < self.dense.rows.len() => Some(leaf),
+            _ => self.dense.layout.leaf(host),
+        };
         Taken {
             host,
             leaf: leaf.unwrap_or(usize::MAX),

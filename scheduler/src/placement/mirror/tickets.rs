@@ -36,6 +36,13 @@ pub struct Taken {
     pub groups: Vec<Counts>,
 }
 
+impl Taken {
+    /// Whether it takes countable things or NUMA nodes.
+    pub fn has_things(&self) -> bool {
+        !self.resources.is_empty() || !self.numa.is_empty()
+    }
+}
+
 /// The counts of a rule that one is in, as what, and in which buckets.
 pub type Counts = (GroupKey, Spoken, Vec<Bucket>);
 

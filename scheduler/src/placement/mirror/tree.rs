@@ -25,6 +25,9 @@ pub struct Tree {
     keys: Vec<u64>,
     blocks: Vec<u64>,
     supers: Vec<u64>,
+    /// Super blocks whose least is to be found again, and which those are.
+    dirty: Vec<u32>,
+    is_dirty: Vec<bool>,
 }
 
 /// What a search asks beside the key.
@@ -41,25 +44,45 @@ impl Tree {
     pub fn new(mut keys: Vec<u64>) -> Tree {
         keys.resize(keys.len().next_multiple_of(SUPER), REFUSED);
         let blocks: Vec<u64> = keys.chunks_exact(BLOCK).map(least_of).collect();
-        let supers = blocks.chunks_exact(BLOCK).map(least_of).collect();
-        Tree { keys, blocks, supers }
+        let supers: Vec<u64> = blocks.chunks_exact(BLOCK).map(least_of).collect();
+        let is_dirty = vec![false; supers.len()];
+        Tree { keys, blocks, supers, dirty: Vec::new(), is_dirty }
     }
 
     pub fn key(&self, leaf: usize) -> u64 {
         self.keys[leaf]
     }
 
+    /// Changes one key; [`Tree::close`] is due before the next question.
     pub fn set(&mut self, leaf: usize, key: u64) {
         let before = std::mem::replace(&mut self.keys[leaf], key);
         if before == key {
             return;
         }
         let block = leaf / BLOCK;
-        if !climb(&mut self.blocks[block], before, key, || row(&self.keys, block)) {
+        let least = self.blocks[block];
+        let least = if key <= least {
+            key
+        } else if before == least {
+            least_of(row(&self.keys, block))
+        } else {
             return;
-        }
+        };
+        let before = std::mem::replace(&mut self.blocks[block], least);
         let above = block / BLOCK;
-        climb(&mut self.supers[above], before, key, || row(&self.blocks, above));
+        if before != least && !self.is_dirty[above] {
+            self.is_dirty[above] = true;
+            self.dirty.push(above as u32);
+        }
+    }
+
+    /// Takes all changes into account.
+    pub fn close(&mut self) {
+        while let Some(above) = self.dirty.pop() {
+            let above = above as usize;
+            self.is_dirty[above] = false;
+            self.supers[above] = least_of(row(&self.blocks, above));
+        }
     }
 
     /// The leftmost leaf of the least key.
@@ -139,25 +162,21 @@ impl Tree {
     }
 }
 
-/// Takes a change below into the least above; whether that changed.
-fn climb<'a>(above: &mut u64, before: u64, key: u64, row: impl FnOnce() -> &'a [u64]) -> bool {
-    if key < *above {
-        *above = key;
-        return true;
-    }
-    if before != *above {
-        return false;
-    }
-    let least = least_of(row());
-    std::mem::replace(above, least) != least
-}
-
 fn row(keys: &[u64], above: usize) -> &[u64] {
     &keys[above * BLOCK..(above + 1) * BLOCK]
 }
 
+/// In four lanes, so that no comparison waits for the one before it.
 fn least_of(keys: &[u64]) -> u64 {
-    keys.iter().copied().fold(REFUSED, u64::min)
+    let mut lanes = [REFUSED; 4];
+    let mut fours = keys.chunks_exact(4);
+    for four in &mut fours {
+        for (lane, key) in lanes.iter_mut().zip(four) {
+            *lane = (*lane).min(*key);
+        }
+    }
+    let rest = fours.remainder().iter().copied().fold(REFUSED, u64::min);
+    rest.min(lanes[0].min(lanes[1]).min(lanes[2].min(lanes[3])))
 }
 
 fn first(keys: &[u64], key: u64) -> usize {
@@ -209,6 +228,7 @@ mod tests {
                 tree.set(leaf, key);
                 keys[leaf] = key;
             }
+            tree.close();
             let numbered = || keys.iter().enumerate().filter(|(_, key)| **key != REFUSED);
             let least = numbered().map(|(leaf, key)| (*key, leaf)).min();
             prop_assert_eq!(tree.least(), least);

@@ -5,12 +5,13 @@ use super::{image, sized};
 use crate::fleet::Fleet;
 use crate::fleet::testing::*;
 use berth_model::cluster::{Admission, ClusterPolicy};
+use berth_model::container::ContainerSpec;
 use berth_model::command::{CommandBody, NewRule};
 use berth_model::endpoint::{EndpointDefaults, Quota};
 use berth_model::explanation::Relaxation;
 use berth_model::host::NumaNode;
 use berth_model::rejection::QuotaKind;
-use berth_model::rule::{RuleKind, RuleSpec, Scope, Selector, Strength};
+use berth_model::rule::{RuleKind, RuleSpec, Scope, Selector, Strength, Term};
 use berth_model::{
     Bytes, Demand, EndpointId, Filter, HostId, MilliCpus, Permille, Resources, RuleId,
 };
@@ -20,8 +21,11 @@ use std::collections::{BTreeMap, BTreeSet};
 type Labels = BTreeMap<String, String>;
 
 fn rule(cell: &mut Cell, n: u8, kind: RuleKind) {
-    let spec =
-        RuleSpec { selector: Selector::default(), each: None, strength: Strength::Required, kind };
+    rule_for(cell, n, Selector::default(), kind);
+}
+
+fn rule_for(cell: &mut Cell, n: u8, selector: Selector, kind: RuleKind) {
+    let spec = RuleSpec { selector, each: None, strength: Strength::Required, kind };
     let name = format!("rule-{n}");
     let id = RuleId::from_bytes([n; 16]);
     let new = NewRule { id, name, spec, labels: BTreeMap::new() };
@@ -65,9 +69,11 @@ fn the_rule_that_is_in_the_way_is_named() {
 
 #[test]
 fn a_full_cell_needs_one_more_host() {
-    let mut cell = Cell::shared(1);
-    cell.create(1, 100, sized(4, 4));
-    cell.start(1, 1);
+    let mut cell = Cell::shared(2);
+    for n in [1, 2] {
+        cell.create(n, 100, sized(4, 4));
+        cell.start(n, n);
+    }
     let one_more = Relaxation::OneMoreHost { domain: String::new() };
     assert_eq!(relaxation(&cell, &sized(1, 1)), Some(one_more));
 }
@@ -80,14 +86,18 @@ fn a_domain_that_is_short_of_hosts_is_named() {
         facts.supply.domain = vec![("rack".to_owned(), format!("r{n}"))];
         cell.host(n, facts);
     }
-    rule(&mut cell, 1, RuleKind::Spread { scope: Scope::Domain("rack".to_owned()), max_skew: 1 });
-    cell.create(1, 100, sized(2, 1));
+    let labels = Labels::from([("app".to_owned(), "web".to_owned())]);
+    cell.create_spec(1, 100, ContainerSpec { labels: labels.clone(), ..spec(sized(4, 4)) });
     cell.start(1, 1);
     cell.create(2, 100, sized(4, 4));
     cell.start(2, 2);
-    rule(&mut cell, 2, RuleKind::AtMost { scope: Scope::Host, count: 1 });
+    let rack = Scope::Domain("rack".to_owned());
+    let web = Selector { terms: vec![Term::Exists("app".to_owned())] };
+    rule_for(&mut cell, 1, web, RuleKind::Together { scope: rack });
+    let (demand, image) = (sized(1, 1), image());
+    let ask = Ask::run(ENDPOINT, &demand, &labels, Some(&image));
     let one_more = Relaxation::OneMoreHost { domain: "rack r1".to_owned() };
-    assert_eq!(relaxation(&cell, &sized(1, 1)), Some(one_more));
+    assert_eq!(explain(&cell.fleet, &ask, 10).relaxation, Some(one_more));
 }
 
 #[test]
@@ -276,7 +286,7 @@ proptest! {
         quota(&mut cell, Quota { cpu: limit.map(MilliCpus::whole), containers, ..Quota::default() });
         let (labels, image) = (Labels::new(), image());
         let ask = Ask::run(ENDPOINT, &demand, &labels, Some(&image));
-        if let Some(place) = super::decide(&cell.fleet, &ask).ok() {
+        if let Ok(place) = super::decide(&cell.fleet, &ask) {
             prop_assert!(demand.host.is_none_or(|wanted| wanted == place.host));
             let chosen = place.delta.unwrap();
             prop_assert!(demand.datastore.is_none_or(|wanted| wanted == chosen));

@@ -175,7 +175,7 @@ impl<R> Desk<R> {
                 self.already_held(key, position, item);
             }
         }
-        held && !items.is_empty()
+        held
     }
 
     /// Answers a dry run; what was counted for it is given back.
@@ -198,9 +198,6 @@ impl<R> Desk<R> {
         }
         if let Some(job) = self.jobs.get_mut(key) {
             job.true_at(revision);
-            if job.wanted.items.is_empty() {
-                self.finish(key);
-            }
         }
         for Found { item, place, victims, ticket } in found {
             self.counts.told += 1;

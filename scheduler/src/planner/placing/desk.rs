@@ -133,13 +133,19 @@ impl<R> Desk<R> {
             self.done.push((reply, Err(trouble)));
             return;
         }
+        if wanted.items.is_empty() {
+            let revision_index = self.mirror.as_ref().map_or(0, |mirror| mirror.fleet().index());
+            let answer = PlaceAnswer { revision_index, items: Vec::new(), blocker: None };
+            self.done.push((reply, Ok(answer)));
+            return;
+        }
         self.arrivals += 1;
         let job = Job::new(wanted, reply, deadline, wait_until.min(deadline), self.arrivals);
         let (whole, items) = (job.is_whole(), job.wanted.items.len());
         let first_end = if wait_until > 0 { job.wait_until } else { deadline };
         let key = self.jobs.insert(job);
         self.deadlines.insert((first_end, key));
-        if whole || items == 0 {
+        if whole {
             self.queue(Attempt::new(key, Unit::Whole));
             return;
         }
@@ -240,7 +246,8 @@ impl<R> Desk<R> {
     pub fn retain(&mut self, alive: impl Fn(&R) -> bool) {
         for key in self.jobs.keys().collect::<Vec<_>>() {
             if self.jobs.get(key).is_some_and(|job| !alive(&job.reply)) {
-                self.give_up(key);
+                self.unpark(key);
+                self.remove(key);
             }
         }
     }
