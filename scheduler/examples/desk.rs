@@ -19,9 +19,7 @@ use berth_model::{
 };
 use berth_scheduler::Fleet;
 use berth_scheduler::fleet::format;
-use berth_scheduler::planner::placing::{
-    Desk, Limits, Now, Outcome, PlaceMode, PlaceWish, Wanted,
-};
+use berth_scheduler::planner::placing::{Desk, Limits, Now, Outcome, PlaceMode, PlaceWish, Wanted};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,7 +27,8 @@ use std::time::{Duration, Instant};
 const ENDPOINT: EndpointId = EndpointId::from_bytes([1; 16]);
 
 fn main() {
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let numbers: Vec<usize> =
+        std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let number = |position: usize, default| numbers.get(position).copied().unwrap_or(default);
     let (hosts, items) = (number(0, 1000).max(1), number(1, 1000).max(1));
     let (requests, all) = (number(2, 4).max(1), number(3, 400_000));

@@ -104,3 +104,38 @@ impl Options {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn options() -> Options {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let raft = berth_raft::Options::new(1, BTreeMap::new(), address, "data".into());
+        let clusters = vec![("main".to_owned(), ClusterPolicy::default())];
+        Options::new(raft, address, BootstrapOptions { clusters, endpoints: Vec::new() })
+    }
+
+    #[test]
+    fn defaults_stand_and_what_is_out_of_range_is_named() {
+        assert_eq!(options().validate(), Ok(()));
+        let check = |change: fn(&mut Options)| {
+            let mut options = options();
+            change(&mut options);
+            options.validate().unwrap_err()
+        };
+        assert_eq!(check(|options| options.planners = 0), OptionsError::Planners(0));
+        assert_eq!(check(|options| options.planners = 65), OptionsError::Planners(65));
+        assert_eq!(
+            check(|options| options.placement_queue = 100),
+            OptionsError::PlacementQueue(100)
+        );
+        let blink = Duration::from_millis(1);
+        assert_eq!(
+            check(|options| options.max_hold = Some(Duration::from_millis(1))),
+            OptionsError::MaxHold(blink)
+        );
+        assert_eq!(check(|options| options.bootstrap.clusters.clear()), OptionsError::NoCluster);
+    }
+}

@@ -102,7 +102,7 @@ impl Table {
         }
         let all: Vec<Arc<Route>> = routes.values().flatten().cloned().collect();
         let document = document.finish(&all);
-        let text = serde_json::to_vec_pretty(&document).map_err(|error| error.to_string())?;
+        let text = serde_json::to_vec(&document).map_err(|error| error.to_string())?;
         Ok(Self { routes, document, document_text: text.into() })
     }
 

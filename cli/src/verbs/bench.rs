@@ -165,6 +165,9 @@ pub struct PlaceArguments {
     /// Requests for one placement each that are in flight at once.
     #[arg(long, value_name = "K", default_value_t = 1000, value_parser = AT_LEAST_ONE())]
     in_flight: u32,
+    /// Threads that decide placements, of each replica.
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = value_parser!(u32).range(1..=64))]
+    planners: u32,
     /// Through the HTTP API of replicas that run as `berth scheduler`.
     #[arg(long)]
     http: bool,
@@ -254,10 +257,29 @@ fn run_plan(arguments: PlanArguments) -> Result<()> {
 }
 
 async fn run_place(arguments: PlaceArguments) -> Result<()> {
-    let PlaceArguments { size, replicas, batch, in_flight, http, cells, directory } = arguments;
+    let PlaceArguments {
+        size,
+        replicas,
+        batch,
+        in_flight,
+        planners,
+        http,
+        cells,
+        directory,
+    } = arguments;
     let (hosts, vms) = size.hosts_and_vms(Size::HOSTS, 10);
     let Run { seed, json } = size.run;
-    let options = place::Options { hosts, vms, replicas, batch, in_flight, http, cells, seed };
+    let options = place::Options {
+        hosts,
+        vms,
+        replicas,
+        batch,
+        in_flight,
+        planners,
+        http,
+        cells,
+        seed,
+    };
     let directory = directory.unwrap_or_else(std::env::temp_dir);
     let sheet = place::run(options, &program()?, &directory).await?;
     show(&sheet, json)

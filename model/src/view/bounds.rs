@@ -11,7 +11,7 @@ pub const CONTAINER_NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]+$";
 /// Names of labels. No `=`, which ends a name in a filter.
 pub const LABEL: &str = "^[A-Za-z0-9_][A-Za-z0-9_./:-]*$";
 pub const LABEL_MAX: u32 = 255;
-pub const LABEL_VALUE_MAX: u32 = 4096;
+pub const LABEL_VALUE_MAX: u32 = 2048;
 pub const LABELS_MAX: u32 = 128;
 /// Terms on labels in one demand, values of one term.
 pub const TERMS_MAX: u32 = 16;
@@ -24,8 +24,9 @@ pub const IMAGE: &str = "^(sha256:[0-9a-f]{1,64}|[a-z0-9]+([._-][a-z0-9]+)*(:[0-
 pub const IMAGE_MAX: u32 = 512;
 /// A word, an argument: what no kernel would cut short.
 pub const WORD: &str = "^[^\\u0000]*$";
-pub const WORD_MAX: u32 = 65_536;
-pub const WORDS_MAX: u32 = 1024;
+pub const WORD_MAX: u32 = 8192;
+/// A hundred of the longest fit into one command of the log.
+pub const WORDS_MAX: u32 = 100;
 /// `NAME=value`, or `NAME` to take an image's variable away.
 pub const VARIABLE: &str = "^[^=\\u0000][^\\u0000]*$";
 pub const PATH: &str = "^/[^\\u0000]*$";

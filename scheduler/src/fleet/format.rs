@@ -1,9 +1,9 @@
 //! Commands as the log holds them.
 //!
-//! Promises: version 2 never changes (golden bytes in the tests). Version 1 was never released and is
-//! refused by name. A command that cannot be read is
-//! an error of the world, not a rejection: a replica that skipped it would hold another fleet than
-//! its peers, so whoever applies stops the process.
+//! Promises: version 2 never changes (golden bytes in the tests). Version 1 was never released and
+//! is refused by name. A command that cannot be read is an error of the world, not a rejection: a
+//! replica that skipped it would hold another fleet than its peers, so whoever applies stops the
+//! process.
 
 use berth_model::Command;
 use berth_wire::codec::{self, CodecError};

@@ -53,8 +53,8 @@ use berth_model::change::{Answer, Change};
 use berth_model::command::{Command, CommandBody, Condition};
 use berth_model::{
     CellId, Cluster, ClusterId, ContainerId, ContainerVm, Datastore, DatastoreId, Endpoint,
-    EndpointId, HostId, Image, ImageId, Incarnation, Meta, Rejection, Reservation,
-    ReservationId, Subject, Timestamp,
+    EndpointId, HostId, Image, ImageId, Incarnation, Meta, Rejection, Reservation, ReservationId,
+    Subject, Timestamp,
 };
 use departed::DepartedLog;
 use events::EventLog;

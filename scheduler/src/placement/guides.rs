@@ -7,7 +7,7 @@
 //! holds it decides when the mix may have changed enough to learn again.
 
 use crate::fleet::Fleet;
-use crate::packing::Guide;
+use crate::packing::{Guide, Settings};
 use berth_model::cluster::Strategy;
 use berth_model::{Bytes, Cluster, ClusterId, MilliCpus, Resources};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,8 @@ const PLACED_MIN: u64 = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Guides {
     learned: Option<(Seen, Guide)>,
+    /// What was learned, weighed by how much lay idle when it was last looked at.
+    adapted: Option<Guide>,
     best_fit: BestFit,
 }
 
@@ -43,20 +45,31 @@ impl Guides {
         Guides::default().learn_again(fleet)
     }
 
-    /// Learns anew where sizes or mix moved by more than a twentieth, else keeps what was learned.
+    /// Learns anew where sizes or mix moved by more than a twentieth, else keeps what was learned;
+    /// weighs it by what lies idle now.
     pub fn learn_again(mut self, fleet: &Fleet) -> Guides {
-        let Some(seen) = look(fleet) else { return Guides::default() };
-        let known = self.learned.as_ref().is_some_and(|(old, _)| near(old, &seen));
-        if !known {
+        let packing = packing_clusters(fleet);
+        let Some(seen) = look(fleet, &packing) else { return Guides::default() };
+        let kept = self.learned.take().filter(|(old, _)| near(old, &seen));
+        let (seen, guide) = kept.unwrap_or_else(|| {
             let guide = guide_of(&seen);
-            self.learned = Some((seen, guide));
-        }
+            (seen, guide)
+        });
+        let in_use = fleet.hosts().filter(|host| host.placed > 0 && packing.contains(&host.cluster));
+        let rooms = in_use.map(|host| {
+            let (limit, charged) = (fleet.limit_of_host(host), host.charged);
+            let cpu = limit.cpu.saturating_sub(charged.cpu);
+            let memory = limit.memory.saturating_sub(charged.memory);
+            (limit, Resources { cpu, memory })
+        });
+        self.adapted = Some(guide.adapt(rooms, &Settings::default()));
+        self.learned = Some((seen, guide));
         self
     }
 
     /// For any cluster that packs.
     pub fn of(&self, _: ClusterId) -> &Guide {
-        self.learned.as_ref().map_or(&self.best_fit.0, |(_, guide)| guide)
+        self.adapted.as_ref().unwrap_or(&self.best_fit.0)
     }
 }
 
@@ -68,11 +81,13 @@ fn guide_of(seen: &Seen) -> Guide {
     Guide::learn(&hosts, &mix)
 }
 
-/// What the clusters that pack have and run, where that is enough to learn from.
-fn look(fleet: &Fleet) -> Option<Seen> {
+fn packing_clusters(fleet: &Fleet) -> BTreeSet<ClusterId> {
     let packs = |cluster: &&Cluster| cluster.policy.strategy == Strategy::Pack;
-    let packing: BTreeSet<ClusterId> =
-        fleet.clusters().filter(packs).map(|cluster| cluster.id).collect();
+    fleet.clusters().filter(packs).map(|cluster| cluster.id).collect()
+}
+
+/// What the clusters that pack have and run, where that is enough to learn from.
+fn look(fleet: &Fleet, packing: &BTreeSet<ClusterId>) -> Option<Seen> {
     if packing.is_empty() {
         return None;
     }

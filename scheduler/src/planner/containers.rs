@@ -8,17 +8,17 @@
 //! planner decides the same.
 
 use super::displacing::Displacing;
+use super::draft::{
+    Class, Draft, Open, OpenItem, Order, class_of, is_unplaced, order_of, recorded_refusal, shows,
+};
 use super::fair::FairQueue;
 use super::hopes::{Hopes, Kinds};
 use super::parked::{Parked, Refused};
 use super::{Plan, Share};
 use crate::fleet::Fleet;
-use crate::placement::{Ask, Mirror, Ticket, explain};
+use crate::placement::{Ask, Mirror, Ticket};
 use berth_model::command::{Decision, PlaceItem};
-use berth_model::{
-    ContainerId, ContainerVm, DatastoreId, Demand, EndpointId, Explanation, HostId, ImageId,
-    Rejection, ReservationId, VmState,
-};
+use berth_model::{ContainerId, ContainerVm, Rejection};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,40 +27,12 @@ pub const ITEMS_MAX: usize = 256;
 /// Classes explained in one plan: each explanation looks at every host.
 const EXPLANATIONS_MAX: usize = 8;
 
-/// Age, then id.
-type Order = (u64, ContainerId);
-
 /// One that waits for a decision: since when, and whether on behalf of its class.
 #[derive(Clone, Debug)]
 struct Waiting {
     /// Of the caller's clock.
     since: u64,
     class: Option<Arc<Class>>,
-}
-
-/// Requests that get the same answer as long as nothing changes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Class {
-    endpoint: EndpointId,
-    image: ImageId,
-    /// `None` while a datastore is sought.
-    datastore: Option<DatastoreId>,
-    demand: Demand,
-    labels: BTreeMap<String, String>,
-    reservation: Option<ReservationId>,
-}
-
-/// A plan whose outcome is not known yet.
-#[derive(Debug)]
-struct Open {
-    items: Vec<OpenItem>,
-}
-
-#[derive(Debug)]
-struct OpenItem {
-    item: PlaceItem,
-    ticket: Option<Ticket>,
-    since: u64,
 }
 
 /// What became of a plan.
@@ -390,105 +362,5 @@ impl Planner {
             mirror.settle(ticket);
             self.stale = true;
         }
-    }
-}
-
-/// Whether the fleet shows this decision: it, or something after it, was applied.
-fn shows(fleet: &Fleet, item: &PlaceItem) -> bool {
-    let Some(vm) = fleet.container(item.container) else { return true };
-    match &item.decision {
-        Decision::Datastore(datastore) => vm.datastore == Some(*datastore),
-        Decision::Host { epoch, .. } | Decision::Bound { epoch, .. } => vm.epoch >= *epoch,
-        // The victims' room is held until they are gone.
-        Decision::Displace { .. } | Decision::Nowhere(_) => false,
-    }
-}
-
-/// A plan in the making.
-struct Draft {
-    number: u64,
-    fleet: Arc<Fleet>,
-    items: Vec<OpenItem>,
-    refusals: Vec<Explanation>,
-    more: bool,
-    explained: BTreeMap<Arc<Class>, Explanation>,
-    /// The fleet with everything open applied; made when an explanation needs it.
-    ahead: Option<Fleet>,
-}
-
-impl Draft {
-    fn new(number: u64, fleet: &Arc<Fleet>) -> Self {
-        Self {
-            number,
-            fleet: Arc::clone(fleet),
-            items: Vec::new(),
-            refusals: Vec::new(),
-            more: false,
-            explained: BTreeMap::new(),
-            ahead: None,
-        }
-    }
-
-    fn displaces_on(&self, host: HostId) -> bool {
-        self.items.iter().any(|open| {
-            matches!(&open.item.decision, Decision::Displace { host: on, .. } if *on == host)
-        })
-    }
-
-    /// Keeps the fleet ahead up with what was decided.
-    fn note(&mut self, item: &PlaceItem) {
-        if let Some(ahead) = &mut self.ahead {
-            // What is rejected leaves its room free, as it will when it is applied.
-            let _ = ahead.place_at(ahead.index(), item.clone());
-        }
-    }
-
-    fn explain(&mut self, open: &BTreeMap<u64, Open>, vm: &ContainerVm) -> Explanation {
-        let ahead = self.ahead.get_or_insert_with(|| {
-            let mut ahead = Fleet::clone(&self.fleet);
-            let before = open.values().flat_map(|open| &open.items).chain(&self.items);
-            for open in before {
-                let _ = ahead.place_at(ahead.index(), open.item.clone());
-            }
-            ahead
-        });
-        let image = ahead.image(vm.endpoint(), vm.spec.image).map(|image| &image.datastores);
-        let (demand, labels) = (&vm.spec.demand, vm.labels());
-        let ask = match vm.datastore {
-            None => Ask::create(vm.endpoint(), demand, labels, image),
-            Some(datastore) => Ask::start(vm.endpoint(), demand, labels, image, datastore),
-        };
-        let ask = Ask { instead_of: vm.reservation, ..ask };
-        explain(ahead, &ask, Explanation::HOSTS_MAX)
-    }
-}
-
-fn order_of(vm: &ContainerVm) -> Order {
-    (vm.meta.created, vm.id)
-}
-
-pub(super) fn is_unplaced(vm: &ContainerVm) -> bool {
-    matches!(vm.state, VmState::Pending { .. } | VmState::Waiting { .. })
-}
-
-fn recorded_refusal(vm: &ContainerVm) -> Option<&Explanation> {
-    match &vm.state {
-        VmState::Pending { refused } | VmState::Waiting { refused, .. } => refused.as_ref(),
-        VmState::Created
-        | VmState::Starting { .. }
-        | VmState::Running { .. }
-        | VmState::Exited { .. }
-        | VmState::Removing { .. } => None,
-    }
-}
-
-fn class_of(vm: &ContainerVm) -> Class {
-    Class {
-        endpoint: vm.endpoint(),
-        image: vm.spec.image,
-        datastore: vm.datastore,
-        demand: vm.spec.demand.clone(),
-        labels: vm.labels().clone(),
-        reservation: vm.reservation,
     }
 }

@@ -50,15 +50,26 @@ impl Displacing {
     /// Those whose victims are gone, or that do not wait any more.
     pub fn follow(&mut self, fleet: &Fleet) -> Vec<(ContainerId, Ticket)> {
         self.leaving.retain(|id| is_on(fleet, *id, None));
-        let over = self.by_container.extract_if(.., |container, pending| {
-            let waits = fleet.container(*container).is_some_and(super::containers::is_unplaced);
-            let there = |victim: &Victim| match victim {
-                Victim::ContainerVm(id) => is_on(fleet, *id, Some(pending.host)),
-                Victim::Reservation(id) => fleet.reservation(*id).is_some(),
-            };
-            !waits || !pending.victims.iter().any(there)
-        });
-        over.map(|(container, pending)| (container, pending.ticket)).collect()
+        let over: Vec<ContainerId> = self
+            .by_container
+            .iter()
+            .filter(|(container, pending)| pending.is_over(fleet, **container))
+            .map(|(container, _)| *container)
+            .collect();
+        let taken = |id: ContainerId| Some((id, self.by_container.remove(&id)?.ticket));
+        over.into_iter().filter_map(taken).collect()
+    }
+}
+
+impl Pending {
+    /// The victims are gone, or nobody waits for their room any more.
+    fn is_over(&self, fleet: &Fleet, container: ContainerId) -> bool {
+        let waits = fleet.container(container).is_some_and(super::draft::is_unplaced);
+        let there = |victim: &Victim| match victim {
+            Victim::ContainerVm(id) => is_on(fleet, *id, Some(self.host)),
+            Victim::Reservation(id) => fleet.reservation(*id).is_some(),
+        };
+        !waits || !self.victims.iter().any(there)
     }
 }
 

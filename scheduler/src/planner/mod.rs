@@ -11,6 +11,7 @@
 
 mod containers;
 mod displacing;
+mod draft;
 mod fair;
 mod hopes;
 mod parked;

@@ -1,7 +1,9 @@
 //! Where everything on some hosts would go, one after the other.
 //!
-//! The order is that of restarts: by priority, then by age. Each decision counts those before it,
-//! and what moves does not count where it was.
+//! The more important first, then the older. Each decision is the mirror's best and counts those
+//! before it; what moves does not count where it was. Does not: follow the order of the restart
+//! planner of `failover`, whose first fit may place a few more or less in a cluster that is nearly
+//! full.
 
 use crate::fleet::Fleet;
 use crate::placement::{Ask, Delta, Load, Mirror, explain};
@@ -74,8 +76,10 @@ pub(super) fn after_loss(fleet: &Arc<Fleet>, host: HostId) -> (Mirror, u64) {
     for mover in movers(fleet, &[host]) {
         let ask = mover.ask();
         match mirror.decide(&ask) {
-            // It stays taken as long as the mirror lives.
-            Some(place) => drop(mirror.take(&ask, &place)),
+            Some(place) => {
+                // Never settled: it stays taken as long as the mirror lives.
+                let _ticket = mirror.take(&ask, &place);
+            }
             None => homeless += 1,
         }
     }
@@ -196,7 +200,7 @@ impl Ahead {
             let ask = mover.ask();
             let to = match mirror.decide(&ask) {
                 Some(place) => {
-                    drop(mirror.take(&ask, &place));
+                    let _ticket = mirror.take(&ask, &place);
                     self.hold(&mover, moves.len(), &place);
                     Ok(place)
                 }

@@ -161,6 +161,7 @@ mod tests {
             replicas: 3,
             batch: 10,
             in_flight: 10,
+            planners: 1,
             http: false,
             cells: 10,
             seed: 1,

@@ -71,6 +71,8 @@ pub struct Options {
     pub batch: u32,
     /// Requests for one placement each that are in flight at once.
     pub in_flight: u32,
+    /// Threads that decide placements, of each replica.
+    pub planners: u32,
     /// Through the HTTP API.
     pub http: bool,
     /// Cells that share hosts and placements.
@@ -215,6 +217,7 @@ mod tests {
         replicas: 3,
         batch: 1000,
         in_flight: 1000,
+        planners: 1,
         http: false,
         cells: 1,
         seed: 1,

@@ -37,6 +37,7 @@ pub async fn run(configuration: &Path) -> Result<(), PlaceError> {
     };
     let raft = berth_raft::Options::new(replica, peers, listen, data);
     let mut settings = berth_scheduler::Options::new(raft, nodes_listen, bootstrap);
+    settings.planners = usize::try_from(options.planners).unwrap_or(1);
     if !options.has_sessions() {
         // Nobody speaks for the hosts, so nobody may be missed while this runs.
         settings.silent_after = SILENT_AFTER_MAX;

@@ -15,6 +15,7 @@ use berth_model::view::ProblemView;
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -50,6 +51,9 @@ async fn get(call: Call) -> Result<HttpResponse, Problem> {
 pub struct Document {
     generator: SchemaGenerator,
     definitions: Map<String, Value>,
+    /// Of answers that `fields` cut down; filled as they are referred to.
+    partials: RefCell<Map<String, Value>>,
+    problems: RefCell<Map<String, Value>>,
 }
 
 impl Document {
@@ -79,7 +83,8 @@ impl Document {
         for schema in definitions.values_mut() {
             bound(schema);
         }
-        Self { generator, definitions }
+        let (partials, problems) = Default::default();
+        Self { generator, definitions, partials, problems }
     }
 
     /// Every schema that has a name.
@@ -104,6 +109,8 @@ impl Document {
             let entry = paths.entry(operation.path).or_default();
             entry.insert(operation.verb.name().to_lowercase(), self.operation(route));
         }
+        let mut schemas = self.definitions.clone();
+        schemas.extend(self.partials.take());
         json!({
             "openapi": "3.1.0",
             "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
@@ -118,7 +125,8 @@ impl Document {
             "tags": tags.into_iter().map(|name| json!({"name": name})).collect::<Vec<Value>>(),
             "paths": paths,
             "components": {
-                "schemas": self.definitions,
+                "schemas": schemas,
+                "responses": self.problems.take(),
                 "securitySchemes": {
                     "certificate": {
                         "type": "mutualTLS",
@@ -148,6 +156,45 @@ impl Document {
         shown
     }
 
+    /// The same schema with nothing required; what it refers to is so, too.
+    fn partial(&self, schema: &Value) -> Value {
+        match schema {
+            Value::Object(words) => {
+                let mut shown = Map::new();
+                for (word, value) in words {
+                    match (word.as_str(), value) {
+                        ("required", Value::Array(_)) => {}
+                        ("$ref", Value::String(reference)) => {
+                            let name = reference.rsplit('/').next().unwrap_or_default();
+                            let named = format!("Some{name}");
+                            self.name_partial(name, &named);
+                            let reference = format!("#/components/schemas/{named}");
+                            shown.insert("$ref".to_owned(), json!(reference));
+                        }
+                        // Variants that lack their tag are told apart no more.
+                        ("oneOf", value) => {
+                            shown.insert("anyOf".to_owned(), self.partial(value));
+                        }
+                        (word, value) => {
+                            shown.insert(word.to_owned(), self.partial(value));
+                        }
+                    }
+                }
+                Value::Object(shown)
+            }
+            Value::Array(all) => all.iter().map(|one| self.partial(one)).collect(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => schema.clone(),
+        }
+    }
+
+    fn name_partial(&self, name: &str, named: &str) {
+        let Some(whole) = self.definitions.get(name) else { return };
+        // Entered first, so that what refers to itself ends.
+        let known = self.partials.borrow_mut().insert(named.to_owned(), Value::Null);
+        let shown = known.unwrap_or_else(|| self.partial(whole));
+        self.partials.borrow_mut().insert(named.to_owned(), shown);
+    }
+
     fn body(&self, body: &Body) -> Value {
         // A test reads every example into its type.
         let example: Value = serde_json::from_str(body.example).unwrap_or_default();
@@ -161,8 +208,9 @@ impl Document {
 
     fn responses(&self, operation: &Operation) -> Value {
         let mut responses = Map::new();
+        let cut = takes(operation, "fields");
         for answer in operation.answers {
-            let mut shown = self.answer(answer);
+            let mut shown = self.answer(answer, cut);
             let links: Map<String, Value> = operation
                 .links
                 .iter()
@@ -183,19 +231,36 @@ impl Document {
             by_status.entry(kind.status()).or_default().push(kind);
         }
         for (status, kinds) in by_status {
-            responses.insert(status.to_string(), problem(status, &kinds));
+            let name = self.problem(status, &kinds);
+            let shown = json!({"$ref": format!("#/components/responses/{name}")});
+            responses.insert(status.to_string(), shown);
         }
         Value::Object(responses)
     }
 
-    fn answer(&self, answer: &Answer) -> Value {
+    /// The name of a shared response: many operations have the same problems.
+    fn problem(&self, status: u16, kinds: &[Kind]) -> String {
+        let words: Vec<String> = kinds.iter().map(|kind| kind.code().replace('-', "_")).collect();
+        let name = format!("Problem{status}_{}", words.join("."));
+        let mut problems = self.problems.borrow_mut();
+        problems.entry(name.clone()).or_insert_with(|| problem(status, kinds));
+        name
+    }
+
+    /// `cut` answers may lack whatever `fields` did not name.
+    fn answer(&self, answer: &Answer, cut: bool) -> Value {
         let mut shown = json!({"description": answer.summary, "headers": headers(answer.etag)});
         let content: Map<String, Value> = answer
             .content
             .iter()
             .map(|content| match content {
                 Content::Json(schema) => {
-                    ("application/json".to_owned(), json!({"schema": self.refer(*schema)}))
+                    let whole = self.refer(*schema);
+                    let schema = match cut {
+                        false => whole,
+                        true => json!({"anyOf": [whole, self.partial(&whole)]}),
+                    };
+                    ("application/json".to_owned(), json!({"schema": schema}))
                 }
                 Content::Text(media) => {
                     ((*media).to_owned(), json!({"schema": {"type": "string"}}))

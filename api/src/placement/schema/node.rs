@@ -226,10 +226,13 @@ impl Compiler<'_> {
             return Ok(());
         }
         // Unit variants of an enum, each described: so many texts.
-        let text = |one: &Value| one["const"].as_str().map(str::to_owned);
-        if let Some(words) = all.iter().map(text).collect::<Option<Vec<String>>>() {
+        let text = |one: &Value| match one["const"].as_str() {
+            Some(word) => Some(vec![word.to_owned()]),
+            None => texts(&one["enum"]).ok(),
+        };
+        if let Some(words) = all.iter().map(text).collect::<Option<Vec<Vec<String>>>>() {
             node.types = Types::STRING;
-            node.words = Some(words);
+            node.words = Some(words.concat());
             return Ok(());
         }
         let mut of = Vec::new();

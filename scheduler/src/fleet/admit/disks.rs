@@ -4,7 +4,7 @@
 //! fits, one is found: largest disk first, tightest datastore first, and back where that led
 //! nowhere. Equal disks and equal datastores are not tried twice. The search is bounded by
 //! [`STEPS_MAX`]; a host whose disks cannot be sorted out within it is refused as too small.
-//! `disks_of_many_sizes_go_where_they_fit` holds it against trying everything.
+//! `disks_go_where_they_fit_exactly_if_they_can` holds it against trying everything.
 
 use super::{Delta, Wish};
 use crate::fleet::Fleet;
@@ -24,10 +24,9 @@ pub enum Disks<'a> {
 }
 
 /// A disk that is to be made, and the datastores that could take it on their own.
-struct Part<'a> {
+struct Part {
     /// `None` is the delta.
     position: Option<usize>,
-    name: &'a str,
     size: Bytes,
     candidates: Vec<DatastoreId>,
 }
@@ -85,11 +84,11 @@ impl Fleet {
         asked(&wish).any(|(_, asked)| suits(store, &asked))
     }
 
-    fn parts<'a>(&self, host: &Host, wish: &Wish<'a>) -> Result<Vec<Part<'a>>, Refusal> {
+    fn parts(&self, host: &Host, wish: &Wish<'_>) -> Result<Vec<Part>, Refusal> {
         let mut parts = Vec::new();
         for (position, asked) in asked(wish) {
             let candidates = self.candidates(host, wish, &asked)?;
-            parts.push(Part { position, name: asked.name, size: asked.size, candidates });
+            parts.push(Part { position, size: asked.size, candidates });
         }
         Ok(parts)
     }
@@ -120,7 +119,7 @@ impl Fleet {
     }
 
     /// All on one datastore, the tightest that has room.
-    fn on_one(&self, parts: &[Part<'_>], wish: &Wish<'_>) -> Option<Chosen> {
+    fn on_one(&self, parts: &[Part], wish: &Wish<'_>) -> Option<Chosen> {
         let needed: Bytes = parts.iter().map(|part| part.size).sum();
         let first = parts.first()?;
         let fits = |id: &DatastoreId| {
@@ -168,7 +167,7 @@ fn suits(store: &Datastore, asked: &Asked<'_>) -> bool {
         })
 }
 
-fn sort_out(parts: &[Part<'_>], taken: &[DatastoreId], disks: usize) -> Chosen {
+fn sort_out(parts: &[Part], taken: &[DatastoreId], disks: usize) -> Chosen {
     let mut others = vec![DatastoreId::from_bytes([0; 16]); disks];
     let mut delta = None;
     for (part, id) in parts.iter().zip(taken) {
@@ -182,7 +181,7 @@ fn sort_out(parts: &[Part<'_>], taken: &[DatastoreId], disks: usize) -> Chosen {
 
 struct Search<'a> {
     /// Largest first.
-    parts: &'a [Part<'a>],
+    parts: &'a [Part],
     free: BTreeMap<DatastoreId, Bytes>,
     /// For each of the first parts, where it went.
     taken: Vec<DatastoreId>,
@@ -216,7 +215,7 @@ impl Search<'_> {
     }
 
     /// Datastores with room for the disk, the tightest first.
-    fn fitting(&self, part: &Part<'_>) -> Vec<(Bytes, DatastoreId)> {
+    fn fitting(&self, part: &Part) -> Vec<(Bytes, DatastoreId)> {
         let mut fitting: Vec<(Bytes, DatastoreId)> = part
             .candidates
             .iter()
@@ -235,9 +234,8 @@ impl Search<'_> {
 
     fn refusal(&self) -> Refusal {
         // What is short is told of the largest disk: on its own if that does not fit, else of all.
-        let most = |part: &Part<'_>| {
-            part.candidates.iter().filter_map(|id| self.free.get(id)).max().copied()
-        };
+        let most =
+            |part: &Part| part.candidates.iter().filter_map(|id| self.free.get(id)).max().copied();
         for part in self.parts {
             let free = most(part).unwrap_or(Bytes::ZERO);
             if part.size > free {

@@ -47,7 +47,7 @@ pub fn breaks(spoken: &Spoken, group: Option<&Group>, place: Where<'_>, least: u
         }),
         RuleKind::Near { .. } if spoken.subject => {
             // One that is its own company is the first of its kind, and free to choose.
-            if spoken.peer && group.is_none_or(|group| group.peers() == 0) {
+            if spoken.peer && group.is_none_or(|group| !group.has_peer_in_bucket()) {
                 return 0;
             }
             worst(buckets, |bucket| u32::from(peers(group, bucket) == 0))

@@ -57,6 +57,11 @@ impl Group {
         self.subjects == 0 && self.peers == 0
     }
 
+    /// Whether any peer stands in a bucket: hosts may lack the rule's level.
+    pub fn has_peer_in_bucket(&self) -> bool {
+        self.peers > 0 && self.buckets.values().any(|tally| tally.peers > 0)
+    }
+
     pub fn tally(&self, bucket: Bucket) -> Option<&Tally> {
         self.buckets.get(&bucket)
     }

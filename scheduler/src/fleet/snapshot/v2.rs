@@ -4,8 +4,8 @@
 use super::super::departed::Departed;
 use super::super::events::EventLog;
 use super::super::format::FormatError;
-use super::super::keys::Kept;
 use super::super::indexes::HostRecord;
+use super::super::keys::Kept;
 use super::super::rules::RuleBook;
 use super::super::{Fleet, departed::DepartedLog, keys::Keys};
 use berth_model::{

@@ -10,3 +10,4 @@ mod policies;
 mod random;
 mod reservations;
 mod rules;
+mod rules_random;

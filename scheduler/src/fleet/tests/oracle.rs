@@ -5,8 +5,8 @@ use super::super::Fleet;
 use super::super::admit::Wish;
 use super::super::rules::{Bucket, Spoken, datastore_matches, host_matches};
 use berth_model::{
-    Bytes, DatastoreId, Demand, EndpointId, HostId, MilliCpus, Resources, RuleKind, RuleSpec, Scope,
-    Selector, Strength,
+    Bytes, DatastoreId, Demand, EndpointId, Host, HostId, MilliCpus, Resources, RuleKind, RuleSpec,
+    Scope, Selector, Strength,
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,9 +116,21 @@ fn matching(fleet: &Fleet) -> Outcome {
 /// After a step that placed: no fresh one stands against a required rule, told by comparing each
 /// with each. `alone` says that nothing else came or went with it.
 pub(super) fn check_rules(before: &Fleet, after: &Fleet, alone: bool) -> Outcome {
+    prop_assert_eq!(rule_against(before, after, after, alone), None);
+    Ok(())
+}
+
+/// The first required rule of `judge` that something stands against which came from `before` to
+/// `after`. The three hold the same hosts.
+pub(super) fn rule_against(
+    before: &Fleet,
+    after: &Fleet,
+    judge: &Fleet,
+    alone: bool,
+) -> Option<String> {
     let all = ones(before, after);
     for one in all.iter().filter(|one| one.fresh.0 || one.fresh.1) {
-        for rule in after.rules().filter(|rule| rule.spec.strength == Strength::Required) {
+        for rule in judge.rules().filter(|rule| rule.spec.strength == Strength::Required) {
             let theirs = |other: &One<'_>| {
                 let owner = rule.meta.endpoint;
                 owner == EndpointId::SYSTEM || owner == other.owner
@@ -134,11 +146,12 @@ pub(super) fn check_rules(before: &Fleet, after: &Fleet, alone: bool) -> Outcome
                 .filter(|other| !std::ptr::eq(*other, one))
                 .filter(|other| theirs(other) && value(other) == value(one))
                 .collect();
-            let kept = keeps(after, &rule.spec, one, &others, alone);
-            prop_assert!(kept, "{:?} on {:?} {:?}", rule, one.host, one.stores);
+            if !keeps(judge, &rule.spec, one, &others, alone) {
+                return Some(format!("{rule:?} on {:?} {:?}", one.host, one.stores));
+            }
         }
     }
-    Ok(())
+    None
 }
 
 fn keeps(fleet: &Fleet, spec: &RuleSpec, one: &One<'_>, others: &[&One<'_>], alone: bool) -> bool {
@@ -171,8 +184,13 @@ fn keeps(fleet: &Fleet, spec: &RuleSpec, one: &One<'_>, others: &[&One<'_>], alo
     }
     let in_one = |other: &&&One<'_>| !buckets(fleet, other, scope).is_disjoint(&own);
     let placed = |other: &&&One<'_>| !buckets(fleet, other, scope).is_empty();
-    let subjects =
-        || others.iter().copied().filter(|other| spec.selector.matches(other.labels)).collect::<Vec<_>>();
+    let subjects = || {
+        others
+            .iter()
+            .copied()
+            .filter(|other| spec.selector.matches(other.labels))
+            .collect::<Vec<_>>()
+    };
     let of = |selector: &Selector| {
         others.iter().copied().filter(|other| selector.matches(other.labels)).collect::<Vec<_>>()
     };
@@ -184,7 +202,8 @@ fn keeps(fleet: &Fleet, spec: &RuleSpec, one: &One<'_>, others: &[&One<'_>], alo
             !subject || somewhere && (alone || subjects.iter().any(|other| in_one(&other)))
         }
         RuleKind::Apart { unless_same, .. } => {
-            let label = |other: &One<'_>| unless_same.as_ref().and_then(|l| other.labels.get(l).cloned());
+            let label =
+                |other: &One<'_>| unless_same.as_ref().and_then(|l| other.labels.get(l).cloned());
             let shares = |other: &One<'_>| label(one).is_some() && label(other) == label(one);
             let together = subjects();
             !subject
@@ -199,7 +218,7 @@ fn keeps(fleet: &Fleet, spec: &RuleSpec, one: &One<'_>, others: &[&One<'_>], alo
             !subject || somewhere && most.max().unwrap_or(0) <= *count as usize
         }
         RuleKind::Spread { max_skew, .. } => {
-            if !subject || !alone || *scope == Scope::Datastore {
+            if !subject || !alone {
                 return !subject || somewhere;
             }
             let subjects = subjects();
@@ -209,8 +228,14 @@ fn keeps(fleet: &Fleet, spec: &RuleSpec, one: &One<'_>, others: &[&One<'_>], alo
             };
             let matched = fleet.matched(one.owner, one.labels);
             let wish = Wish::run(one.demand, None).by(one.owner, &matched);
-            let open = fleet.hosts().filter(|host| fleet.could_take(host, &wish));
-            let least = open.filter_map(|host| fleet.bucket(host, scope)).map(|b| count(&b)).min();
+            let open: Vec<&Host> =
+                fleet.hosts().filter(|host| fleet.could_take(host, &wish)).collect();
+            let least = if *scope == Scope::Datastore {
+                let stores = open.iter().flat_map(|host| host.facts.datastores.keys().copied());
+                stores.map(|id| count(&Bucket::datastore(id))).min()
+            } else {
+                open.iter().filter_map(|host| fleet.bucket(host, scope)).map(|b| count(&b)).min()
+            };
             let fullest = own.iter().map(count).max().unwrap_or(0) + 1;
             somewhere && fullest <= least.unwrap_or(0) + *max_skew as usize
         }
@@ -253,7 +278,8 @@ fn ones<'a>(before: &Fleet, after: &'a Fleet) -> Vec<One<'a>> {
         }
     });
     let held = after.reservations().map(|held| {
-        let fresh = before.reservation(held.id).is_none_or(|was| was.meta.created != held.meta.created);
+        let fresh =
+            before.reservation(held.id).is_none_or(|was| was.meta.created != held.meta.created);
         One {
             owner: held.meta.endpoint,
             labels: &held.wish.labels,

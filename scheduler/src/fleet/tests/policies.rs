@@ -1,5 +1,6 @@
 //! Policies, quotas and endpoints: what they allow, and what they keep.
 
+use super::super::admit::Wish;
 use super::super::testing::*;
 use berth_model::change::Change;
 use berth_model::cluster::ClusterPolicy;
@@ -12,6 +13,7 @@ use berth_model::{
     Admission, Bytes, Demand, DiskDemand, Epoch, MilliCpus, NumaNodes, Permille, Place,
     PlacementWish, Rejection, Resources,
 };
+use proptest::prelude::*;
 
 fn policy(cell: &Cell) -> ClusterPolicy {
     cell.fleet.cluster(CLUSTER).unwrap().policy.clone()
@@ -170,7 +172,7 @@ fn disks_of_many_sizes_go_where_they_fit() {
     let disks = disks.map(|(name, size)| gib(name, size)).to_vec();
     let demand = Demand { disk: Bytes::ZERO, disks, ..demand() };
     let matched = cell.fleet.matched(ENDPOINT, &Default::default());
-    let wish = crate::fleet::admit::Wish::run(&demand, None).by(ENDPOINT, &matched);
+    let wish = Wish::run(&demand, None).by(ENDPOINT, &matched);
     let host = cell.fleet.host(host_id(1)).unwrap();
     let (delta, stores) = cell.fleet.choose_disks(host, &wish).unwrap();
     assert_eq!(delta, None);
@@ -208,4 +210,50 @@ fn numa_nodes_are_taken_where_they_fit_tightest() {
     assert_eq!(choose(&cell, 1, 1), Some(NumaNodes::of(&[2])));
     let full = cell.reserve(2, wish, Place { numa: NumaNodes::of(&[1]), ..on(1) }).unwrap_err();
     assert!(matches!(full, Rejection::HostRefuses { refusal: Refusal::NumaShort { .. }, .. }));
+}
+
+/// Whether some way to lay the disks out fits: every way is tried.
+fn fits_somehow(free: &mut [u64], disks: &[u64]) -> bool {
+    let Some((size, rest)) = disks.split_first() else { return true };
+    (0..free.len()).any(|store| {
+        if free[store] < *size {
+            return false;
+        }
+        free[store] -= size;
+        let fits = fits_somehow(free, rest);
+        free[store] += size;
+        fits
+    })
+}
+
+proptest! {
+    #[test]
+    fn disks_go_where_they_fit_exactly_if_they_can(
+        sizes in prop::collection::vec(1..50_u64, 1..7),
+        rooms in prop::collection::vec(0..100_u64, 1..4),
+        delta in 0..40_u64,
+    ) {
+        let mut cell = Cell::shared(0);
+        let stores: Vec<u8> = (100..).take(rooms.len()).collect();
+        let mut facts = facts(1, "main", &stores);
+        for (store, room) in stores.iter().zip(&rooms) {
+            facts.datastores.get_mut(&store_id(*store)).unwrap().capacity = Bytes::gib(*room);
+        }
+        cell.host(1, facts);
+        let disks = sizes.iter().map(|size| gib(&format!("disk-{size}"), *size)).collect();
+        let demand = Demand { disk: Bytes::gib(delta), disks, ..demand() };
+        let wish = Wish::run(&demand, None);
+        let host = cell.fleet.host(host_id(1)).unwrap();
+        let chosen = cell.fleet.choose_disks(host, &wish);
+        let all: Vec<u64> = sizes.iter().copied().chain([delta]).collect();
+        prop_assert_eq!(chosen.is_ok(), fits_somehow(&mut rooms.clone(), &all));
+        prop_assert_eq!(chosen.is_ok(), cell.fleet.admit(host, &wish).is_ok());
+        if let Ok((delta, disks)) = chosen {
+            let mut left: Vec<u64> = rooms.clone();
+            for (store, size) in disks.iter().chain(&delta).zip(&all) {
+                let at = stores.iter().position(|n| store_id(*n) == *store).unwrap();
+                left[at] = left[at].checked_sub(*size).unwrap();
+            }
+        }
+    }
 }

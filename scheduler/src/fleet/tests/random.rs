@@ -48,7 +48,7 @@ fn store() -> impl Strategy<Value = u8> {
     prop_oneof![Just(100_u8), 101..104_u8]
 }
 
-fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+pub(super) fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map("a|b", "x|y", 0..3)
 }
 
@@ -213,7 +213,7 @@ fn scope() -> impl Strategy<Value = Scope> {
     ]
 }
 
-fn rule_spec() -> impl Strategy<Value = RuleSpec> {
+pub(super) fn rule_spec() -> impl Strategy<Value = RuleSpec> {
     let kind = (scope(), selector(), 0..3_u32, any::<bool>(), 0..8_u8).prop_map(
         |(scope, with, count, flag, kind)| match kind {
             0 => RuleKind::Together { scope },
@@ -361,7 +361,7 @@ fn essence(fleet: &Fleet, index: u64, time: Timestamp) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn whatever_comes_the_fleet_stays_whole(steps in prop::collection::vec(step(), 1..60)) {

@@ -11,7 +11,7 @@ use berth_model::Held;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Packing learns again when this many were placed since, or half of what was placed then.
+/// Packing learns again when this many were placed since, or a quarter of what was placed then.
 const LEARN_AFTER: u64 = 256;
 
 impl Mirror {
@@ -138,7 +138,7 @@ impl Mirror {
     }
 
     fn learning_is_due(&self) -> bool {
-        self.arrivals >= LEARN_AFTER.max(self.learned_at / 2)
+        self.arrivals >= LEARN_AFTER.max(self.learned_at / 4)
     }
 
     fn learn(&mut self) {

@@ -191,7 +191,7 @@ impl<R> Desk<R> {
                     let why = items.into_iter().find_map(Result::err);
                     self.gang_rejected(held, why);
                 } else {
-                    self.answered(held, reserve, items, index);
+                    self.answered(held, *reserve, items, index);
                 }
             }
             Outcome::Answered { answer: Err(rejection), .. } => self.rejected(held, &rejection),
@@ -216,7 +216,7 @@ impl<R> Desk<R> {
     fn answered(
         &mut self,
         held: Vec<Taken>,
-        reserve: Box<Reserve>,
+        reserve: Reserve,
         items: Vec<Result<ReservationId, Rejection>>,
         index: u64,
     ) {

@@ -193,7 +193,8 @@ fn configuration(
          [tls]\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\
          [raft]\nlisten = {:?}\npeers = {{ {} }}\n\
          [nodes]\nlisten = {:?}\n[api]\nlisten = {:?}\n\
-         [docker]\nlisten = {:?}\nendpoint = \"{ENDPOINT}\"\n",
+         [docker]\nlisten = {:?}\nendpoint = \"{ENDPOINT}\"\n\
+         [planning]\nplanners = {}\n",
         folder.join("data"),
         tls.ca,
         tls.certificate,
@@ -203,6 +204,7 @@ fn configuration(
         at(&addresses.nodes).unwrap_or_default(),
         at(&addresses.api).unwrap_or_default(),
         at(&addresses.docker).unwrap_or_default(),
+        options.planners,
     );
     for (name, policy) in options.made_up().clusters() {
         // Writing to a text cannot fail.
