@@ -9,7 +9,9 @@ use berth_client::view::{
     PlacementRequest, PolicyRequest, RuleKindView, RulePut, RuleRequest, TermView, WhatIfRequest,
 };
 use berth_client::{Client, ClientError, EventsQuery, ListQuery, WriteOptions};
-use cell::{Cell, http, with_cell};
+use berth_api::placement::Limits;
+use berth_model::Bytes;
+use cell::{Cell, Size, http, with_cell};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -343,6 +345,43 @@ fn a_stream_resumes_where_it_was_cut() {
 }
 
 #[test]
+fn streams_are_bounded_and_a_place_is_free_again_once_one_is_closed() {
+    actix_rt::System::new().block_on(async {
+        let limits = Limits { streams: 1, ..Limits::default() };
+        let size = Size { cpus: 4, memory: Bytes::gib(4) };
+        let cell = Cell::start_with(1, size, limits, "127.0.0.1:0").await;
+        let headers = [("accept", "text/event-stream")];
+        let open = http::Open::send(cell.api, "GET", "/v1/events", &headers, "").await;
+        assert_eq!(open.status, 200);
+        let second = http::request(cell.api, "GET", "/v1/events", &headers, "").await;
+        assert_eq!((second.status, second.header("retry-after")), (429, Some("1")));
+        drop(open);
+        let client = client(&cell);
+        loop {
+            // The API sees that the client is gone when it has something to send.
+            client.reserve(item(1, "x"), Some(1), &NONE).await.unwrap();
+            let again = http::Open::send(cell.api, "GET", "/v1/events", &headers, "").await;
+            if again.status == 200 {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
+fn one_key_for_another_request_is_refused() {
+    with_cell(1, |cell| async move {
+        let client = client(&cell);
+        let key = berth_model::IdempotencyKey::random(&mut rand::rng());
+        let keyed = WriteOptions { key: Some(key), ..NONE };
+        client.reserve(item(500, "web"), None, &keyed).await.unwrap();
+        assert_eq!(code(client.reserve(item(600, "web"), None, &keyed).await), "key-reused");
+        let batch = vec![item(700, "web"), item(100, "web")];
+        assert_eq!(code(client.reserve_batch(batch, None, &keyed).await), "key-reused");
+    });
+}
+
+#[test]
 fn an_answer_is_cut_down_to_the_fields_that_are_asked_for() {
     with_cell(1, |cell| async move {
         let host = http::get(cell.api, "/v1/hosts/host-1?fields=name,capacity.cpu_millis").await;
@@ -380,6 +419,8 @@ fn a_misfit_is_named_by_its_place() {
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let form = http::request(cell.api, "POST", "/v1/rules", &form, "a=b").await;
         assert_eq!((form.status, &form.json()["code"]), (415, &json!("media-type")));
+        let head = http::request(cell.api, "HEAD", "/v1/hosts/host-1", &[], "").await;
+        assert!(head.status == 200 && head.header("etag").is_some() && head.body.is_empty());
         let put = http::request(cell.api, "PUT", "/v1/hosts", &[], "").await;
         assert_eq!((put.status, put.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
         let twice = http::get(cell.api, "/v1/hosts?limit=1&limit=2").await;

@@ -3,7 +3,7 @@
 use super::Api;
 use super::errors::{Kind, Problem};
 use super::parameter::{Place, Ready};
-use super::schema::{self, Misfit};
+use super::schema::{self, Misfit, Numbers};
 use super::table::Route;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, web};
@@ -200,7 +200,10 @@ async fn body(
     }
     media_type(request)?;
     match schema::check(node, &bytes) {
-        Ok(()) => Ok(bytes),
+        Ok(Numbers::Plain) => Ok(bytes),
+        Ok(Numbers::Fractional) => schema::plain(&bytes)
+            .map(Bytes::from)
+            .map_err(|error| Problem::bad(format!("the body is not JSON: {error}"))),
         Err(Misfit::Syntax(text)) => Err(Problem::bad(format!("the body is not JSON: {text}"))),
         Err(Misfit::Schema { at, what }) if at.is_empty() => {
             Err(Problem::new(Kind::Invalid, format!("the body: {what}")))

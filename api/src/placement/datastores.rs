@@ -24,7 +24,7 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[
             LIST,
             &[
-                named("host", "That this host reaches."),
+                named("host", "That this host reaches.", "host-1"),
                 Parameter::query(
                     "class",
                     Shape::Text { least: 0, most: 255, pattern: "^[^\\u0000]*$" },

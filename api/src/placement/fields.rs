@@ -24,10 +24,9 @@ fn walk(
     if level >= LEVELS {
         return;
     }
-    if let Some(target) = schema["$ref"].as_str().and_then(|r| r.rsplit('/').next()) {
-        if let Some(target) = definitions.get(target) {
-            walk(target, definitions, prefix, level, names);
-        }
+    let target = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+    if let Some(target) = target.and_then(|target| definitions.get(target)) {
+        walk(target, definitions, prefix, level, names);
     }
     for word in ["oneOf", "anyOf", "allOf"] {
         for one in schema[word].as_array().into_iter().flatten() {

@@ -36,7 +36,7 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[
             LIST,
             &[
-                named("cluster", "Of this cluster alone."),
+                named("cluster", "Of this cluster alone.", "main"),
                 Parameter::query(
                     "state",
                     Shape::Word(&["connected", "silent"]),

@@ -26,7 +26,10 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Images, page by page: each endpoint's record of each.",
         parameters: &[
             LIST,
-            &[named("endpoint", "Of this endpoint alone."), fields(schema_of::<ImageView>)],
+            &[
+                named("endpoint", "Of this endpoint alone.", "default"),
+                fields(schema_of::<ImageView>),
+            ],
         ],
         body: None,
         answers: &[Answer {
@@ -48,7 +51,11 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[
             &[
                 NAME,
-                named("endpoint", "As this endpoint sees it; as `system` does if absent."),
+                named(
+                    "endpoint",
+                    "As this endpoint sees it; as `system` does if absent.",
+                    "default",
+                ),
                 fields(schema_of::<ImageView>),
             ],
             READ,

@@ -22,7 +22,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Networks, page by page. They carry no labels.",
         parameters: &[
             LIST,
-            &[named("host", "That this host reaches."), fields(schema_of::<NetworkView>)],
+            &[named("host", "That this host reaches.", "host-1"), fields(schema_of::<NetworkView>)],
         ],
         body: None,
         answers: &[Answer {

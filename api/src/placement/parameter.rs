@@ -317,9 +317,11 @@ pub const fn fields(of: SchemaOf) -> Parameter {
     )
 }
 
-pub const fn named(name: &'static str, summary: &'static str) -> Parameter {
+/// By the name or id of another object; `example` is one that a cell has.
+pub const fn named(name: &'static str, summary: &'static str, example: &'static str) -> Parameter {
     let shape = Shape::Text { least: 1, most: 255, pattern: berth_model::view::bounds::NAME };
-    Parameter::query(name, shape, summary)
+    let parameter = Parameter::query(name, shape, summary);
+    Parameter { example: Some(example), ..parameter }
 }
 
 #[cfg(test)]
@@ -346,6 +348,8 @@ mod tests {
         for (value, fits) in [("id", true), ("id,demand.cpu_millis", true), ("id,", false)] {
             assert_eq!(check(&FIELDS, value), fits, "{value}");
         }
-        assert!(check(&IF_MATCH, "*") && check(&IF_MATCH, "\"x\", \"y\"") && !check(&IF_MATCH, " "));
+        assert!(
+            check(&IF_MATCH, "*") && check(&IF_MATCH, "\"x\", \"y\"") && !check(&IF_MATCH, " ")
+        );
     }
 }

@@ -57,10 +57,10 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[
             LIST,
             &[
-                named("endpoint", "Of this endpoint alone."),
-                named("host", "On this host."),
-                named("cluster", "On the hosts of this cluster."),
-                named("gang", "Of this gang."),
+                named("endpoint", "Of this endpoint alone.", "default"),
+                named("host", "On this host.", "host-1"),
+                named("cluster", "On the hosts of this cluster.", "main"),
+                named("gang", "Of this gang.", "gang-00000000000000000000000000000001"),
                 fields(schema_of::<ReservationView>),
             ],
         ],

@@ -43,7 +43,7 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[
             LIST,
             &[
-                named("endpoint", "Of this endpoint alone."),
+                named("endpoint", "Of this endpoint alone.", "default"),
                 Parameter::query("kind", Shape::Word(KINDS), "Of this kind alone."),
                 Parameter::query(
                     "status",

@@ -132,7 +132,8 @@ pub fn condition(
     let Some(tags) = call.text("If-Match").filter(|tag| *tag != "*") else { return Ok(None) };
     // Of several the newest says the most; of tags that are not ours, none is the object's.
     let seen = tags.split(',').map(|tag| held(fleet, tag.trim().trim_matches('"'), "If-Match"));
-    let seen = seen.max_by_key(|seen| seen.as_ref().map(|seen| (seen.incarnation, seen.index)).ok());
+    let seen =
+        seen.max_by_key(|seen| seen.as_ref().map(|seen| (seen.incarnation, seen.index)).ok());
     let Some(Ok(seen)) = seen else {
         let detail = "If-Match: this cell gave no such ETag out";
         return Err(Problem::new(Kind::UnknownToken, detail));
@@ -166,9 +167,9 @@ pub fn shown<T: Serialize>(
 ) -> HttpResponse {
     let tag = format!("\"{etag}\"");
     let known = call.text("If-None-Match").is_some_and(|tags| {
-        tags.split(',').map(str::trim).any(|held| {
-            held == "*" || held.strip_prefix("W/").unwrap_or(held) == tag
-        })
+        tags.split(',')
+            .map(str::trim)
+            .any(|held| held == "*" || held.strip_prefix("W/").unwrap_or(held) == tag)
     });
     let mut response = match (known, call.text("fields")) {
         (true, _) => HttpResponse::NotModified().finish(),

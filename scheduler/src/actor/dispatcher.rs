@@ -6,6 +6,7 @@
 //! reaches its session even if the session's mailbox was full at the time.
 //! Does not: send or receive bytes; sessions do.
 
+use super::clock;
 use super::machine::{Published, Reign};
 use super::mailbox::{Mailbox, Posted};
 use super::node_session::{End, NodeSession, Refresh};
@@ -44,6 +45,8 @@ pub(super) struct Dispatcher {
     seen: u64,
     /// Hosts whose session has yet to be told that its assignment may have changed.
     stale: BTreeSet<HostId>,
+    /// A command that only brings time is under way.
+    expiring: bool,
     _guard: EndsTheProcess,
 }
 
@@ -107,6 +110,7 @@ impl Dispatcher {
             last_number: 0,
             seen: 0,
             stale: BTreeSet::new(),
+            expiring: false,
             _guard: EndsTheProcess,
         }
     }
@@ -164,11 +168,34 @@ impl Dispatcher {
             for host in self.liveness.tick() {
                 self.silence(host, context);
             }
+            self.let_time_pass(context);
         }
         self.look();
         // Armed anew each time: ticks that were missed are not made up for, since a leader that
         // stalled must not count its own absence against the hosts.
         context.run_later(TICK, Self::tick);
+    }
+
+    /// Time goes on in the fleet only with the commands that are stamped. Where a reservation's time
+    /// is over and nobody else says anything, an empty command brings the stamp.
+    fn let_time_pass(&mut self, context: &mut Context<Self>) {
+        let due = self.fleet().next_expiry().is_some_and(|until| until <= clock::wall());
+        if !due || self.expiring {
+            return;
+        }
+        self.expiring = true;
+        let proposer = self.proposer.clone();
+        let principal = Principal::Scheduler(self.id);
+        let stamp = CommandBody::Release { ids: Vec::new() };
+        let proposal = async move { proposer.propose(principal, stamp).await };
+        context.spawn(proposal.into_actor(self).map(
+            |outcome: Result<Done, ProposeFailure>, actor, _| {
+                actor.expiring = false;
+                if let Err(error) = outcome {
+                    tracing::warn!(%error, "reservations wait for their end; trying again");
+                }
+            },
+        ));
     }
 
     fn silence(&mut self, host: HostId, context: &mut Context<Self>) {

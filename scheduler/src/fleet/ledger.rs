@@ -6,14 +6,15 @@
 
 use super::admit::numa_share;
 use super::events::state_code;
-use super::indexes::{HostRecord, disks_of};
+use super::indexes::disks_of;
+use super::loads::is_available;
 use super::reservations::datastores_of;
 use super::rules::{Matched, Way};
 use super::{At, Fleet, hash};
 use berth_model::event::{Subject, What};
 use berth_model::{
-    Bytes, ContainerId, ContainerVm, DatastoreId, Demand, EndpointId, Host, HostId, HostState,
-    NumaNodes, Reservation, ReservationId, Resources, Usage, VmState,
+    Bytes, ContainerId, ContainerVm, DatastoreId, Demand, EndpointId, Host, HostId, NumaNodes,
+    Reservation, ReservationId, Resources, Usage, VmState,
 };
 use std::sync::Arc;
 
@@ -293,96 +294,6 @@ impl Fleet {
         }
     }
 
-    /// Puts a host in place of what was known of it, with the same charges.
-    pub(super) fn put_host(&mut self, host: Host) {
-        let id = host.id;
-        let cluster = host.cluster;
-        let before = self.hosts.get(&id).cloned();
-        if let Some(before) = &before {
-            self.hash.take(hash::host(before));
-            self.hash.take(hash::host_charge(before));
-            self.indexes.hosts.take(before);
-            self.load_host(before, Way::Out);
-        }
-        self.hash.add(hash::host(&host));
-        self.hash.add(hash::host_charge(&host));
-        self.indexes.hosts.add(&host);
-        self.load_host(&host, Way::In);
-        match self.hosts.get_mut(&id) {
-            Some(record) => Arc::make_mut(record).host = host,
-            None => {
-                let record = HostRecord::new(host);
-                self.indexes.host_changes.insert((record.changed, id));
-                self.hosts.insert(id, Arc::new(record));
-            }
-        }
-        self.restand(id);
-        self.restand_kept(cluster);
-        if let Some(before) = before.filter(|before| before.cluster != cluster) {
-            self.restand_kept(before.cluster);
-        }
-    }
-
-    /// Takes out a host that holds nothing.
-    pub(super) fn take_host(&mut self, host: &Host) {
-        self.hash.take(hash::host(host));
-        self.hash.take(hash::host_charge(host));
-        self.indexes.hosts.take(host);
-        self.load_host(host, Way::Out);
-        self.levels.take(host.id);
-        if let Some(record) = self.hosts.remove(&host.id) {
-            self.indexes.host_changes.remove(&(record.changed, host.id));
-        }
-        self.restand_kept(host.cluster);
-        self.topology_changed();
-    }
-
-    /// Whether failover hosts are kept depends on the others of their cluster.
-    fn restand_kept(&mut self, cluster: berth_model::ClusterId) {
-        let Some(cluster) = self.clusters.get(&cluster) else { return };
-        let kept = super::admit::kept_hosts(&cluster.policy.admission).cloned();
-        for host in kept.unwrap_or_default() {
-            self.restand(host);
-        }
-    }
-
-    /// What the host adds to its cluster's load, by the policy as it stands.
-    fn load_host(&mut self, host: &Host, way: Way) {
-        if !is_available(host) {
-            return;
-        }
-        let limit = self.limit_of_host(host);
-        let load = self.indexes.loads.entry(host.cluster).or_default();
-        match way {
-            Way::In => {
-                load.limit = load.limit + limit;
-                load.charged = load.charged + host.charged;
-            }
-            Way::Out => {
-                load.limit = load.limit - limit;
-                load.charged = load.charged - host.charged;
-            }
-        }
-        load.hosts = match way {
-            Way::In => load.hosts + 1,
-            Way::Out => load.hosts - 1,
-        };
-        if load.hosts == 0 {
-            self.indexes.loads.remove(&host.cluster);
-        }
-    }
-
-    /// The load of a cluster from nothing: its policy changed.
-    pub(super) fn reload_cluster(&mut self, cluster: berth_model::ClusterId) {
-        self.indexes.loads.remove(&cluster);
-        let hosts: Vec<HostId> = self.levels.hosts_of(cluster).collect();
-        for id in hosts {
-            if let Some(host) = self.hosts.get(&id).cloned() {
-                self.load_host(&host, Way::In);
-            }
-        }
-    }
-
     /// Something became free or reachable: refused ones may fit now.
     pub(super) fn note_opportunity(&mut self, index: u64) {
         self.indexes.opportunity = self.indexes.opportunity.max(index);
@@ -392,14 +303,6 @@ impl Fleet {
     pub(super) fn topology_changed(&mut self) {
         let (_, count) = self.indexes.topology;
         self.indexes.topology = (self.index, count + 1);
-    }
-}
-
-/// Whether what the host has counts for its cluster.
-pub(super) fn is_available(host: &Host) -> bool {
-    match host.state {
-        HostState::Connected { .. } => !host.maintenance,
-        HostState::Silent { .. } => false,
     }
 }
 

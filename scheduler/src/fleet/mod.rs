@@ -29,6 +29,7 @@ mod indexes;
 mod invariants;
 mod keys;
 mod ledger;
+mod loads;
 mod names;
 mod observe;
 mod place;

@@ -38,6 +38,11 @@ impl Fleet {
         self.time
     }
 
+    /// When the next reservation's time is over.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.indexes.expiries.get_min().map(|(until, _)| *until)
+    }
+
     /// `None` until the first leader has set the cell up.
     pub fn cell(&self) -> Option<CellId> {
         self.cell

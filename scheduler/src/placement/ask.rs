@@ -2,6 +2,7 @@
 //!
 //! Does not: own anything; it borrows from the container VM or the wish that it speaks for.
 
+use super::keeping::{Newcomer, seed_of};
 use super::{Delta, Load, Wish};
 use crate::fleet::Fleet;
 use crate::fleet::admit::Disks;
@@ -24,6 +25,8 @@ pub struct Ask<'a> {
     pub load: Load,
     /// It takes over what this reservation holds.
     pub instead_of: Option<ReservationId>,
+    /// The first eight bytes of its id: where a restart's search for a host would begin.
+    pub seed: u64,
 }
 
 impl<'a> Ask<'a> {
@@ -33,7 +36,7 @@ impl<'a> Ask<'a> {
         let pinned = demand.datastore.filter(|_| demand.disk > Bytes::ZERO);
         let delta = pinned.map_or(Delta::Anywhere, Delta::New);
         let load = Load::Now;
-        Ask { endpoint, demand, labels, image: None, delta, load, instead_of: None }
+        Ask { endpoint, demand, labels, image: None, delta, load, instead_of: None, seed: 0 }
     }
 
     /// For a create: a datastore, and a host that could ever take it.
@@ -44,7 +47,7 @@ impl<'a> Ask<'a> {
         image: Option<&'a BTreeSet<DatastoreId>>,
     ) -> Ask<'a> {
         let delta = demand.datastore.map_or(Delta::Anywhere, Delta::New);
-        Ask { endpoint, demand, labels, image, delta, load: Load::Ever, instead_of: None }
+        Ask { endpoint, demand, labels, image, delta, load: Load::Ever, instead_of: None, seed: 0 }
     }
 
     /// For a start: a host that reaches the delta on `datastore`.
@@ -56,7 +59,7 @@ impl<'a> Ask<'a> {
         datastore: DatastoreId,
     ) -> Ask<'a> {
         let delta = Delta::Placed(datastore);
-        Ask { endpoint, demand, labels, image, delta, load: Load::Now, instead_of: None }
+        Ask { endpoint, demand, labels, image, delta, load: Load::Now, instead_of: None, seed: 0 }
     }
 
     /// For both at once: which datastore and which host, were it created and started now.
@@ -67,6 +70,35 @@ impl<'a> Ask<'a> {
         image: Option<&'a BTreeSet<DatastoreId>>,
     ) -> Ask<'a> {
         Ask { load: Load::Now, ..Ask::create(endpoint, demand, labels, image) }
+    }
+
+    /// The same, for what has this id.
+    pub fn with_id(self, id: &[u8]) -> Ask<'a> {
+        Ask { seed: seed_of(id), ..self }
+    }
+
+    /// As what a cluster keeps is judged by, with its datastores on a host whose hypervisor costs
+    /// `overhead`.
+    pub fn newcomer(
+        &self,
+        overhead: Bytes,
+        delta: Option<DatastoreId>,
+        disks: &[DatastoreId],
+    ) -> Newcomer<'a> {
+        let delta = match self.delta {
+            Delta::Placed(datastore) => Some(datastore),
+            Delta::New(_) | Delta::Anywhere => delta,
+        };
+        Newcomer {
+            endpoint: self.endpoint,
+            demand: self.demand,
+            labels: self.labels,
+            seed: self.seed,
+            charge: self.demand.charge(overhead),
+            delta,
+            disks: disks.to_vec(),
+            bound: self.demand.host.is_some(),
+        }
     }
 
     /// The rules that speak of it.

@@ -13,6 +13,7 @@ mod ask;
 mod datastore;
 mod explain;
 mod guides;
+pub mod keeping;
 pub mod mirror;
 mod relax;
 pub mod scan;

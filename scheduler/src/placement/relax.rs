@@ -6,14 +6,20 @@
 //! the more it takes. Promises: with the change made, some host passes every filter. Does not:
 //! combine changes; where only several together would help, there is none.
 
-use super::{Ask, Delta, FILTERS, Load, Wish};
+use super::{Ask, Delta, FILTERS, Load, Mirror, Wish};
 use crate::fleet::Fleet;
 use crate::fleet::rules::Matched;
 use berth_model::explanation::{Refusal, Relaxation};
 use berth_model::rejection::QuotaKind;
 use berth_model::{Bytes, Demand, EndpointId, Filter, Host, HostId, MilliCpus, Scope};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+/// A smaller demand, what it counts as, and how to say it.
+type Cut = (u64, Relaxation, Demand);
+
+/// Cuts that are tried against what clusters keep.
+const CUTS_TRIED: usize = 8;
 /// Places in which one more host is tried.
 const DOMAINS_MAX: usize = 32;
 
@@ -37,36 +43,55 @@ fn cost_of(relaxation: &Relaxation) -> u64 {
     }
 }
 
-pub fn smallest(fleet: &Fleet, ask: &Ask<'_>, matched: &Matched) -> Option<Relaxation> {
+/// `keeps`: some cluster keeps what the filters cannot tell from sums, so that each change is tried
+/// by a mirror before it is suggested.
+pub fn smallest(
+    fleet: &Fleet,
+    ask: &Ask<'_>,
+    matched: &Matched,
+    keeps: bool,
+) -> Option<Relaxation> {
     let wish = ask.wish(matched);
+    if keeps && fits(fleet, &wish) {
+        return Some(Relaxation::WithoutAdmission);
+    }
+    let holds = |fleet: &Fleet, ask: &Ask<'_>| {
+        !keeps || Mirror::new(Arc::new(fleet.clone())).decide(ask).is_some()
+    };
     let mut best: Option<(u64, Relaxation)> = None;
-    for host in fleet.hosts() {
-        for (cost, relaxation) in cuts_for(fleet, host, &wish) {
-            keep(&mut best, cost, relaxation);
-        }
+    let mut cuts: Vec<Cut> =
+        fleet.hosts().flat_map(|host| cuts_for(fleet, host, &wish)).collect();
+    // Stable, so that the first of equals is kept and the answer is the same everywhere.
+    cuts.sort_by_key(|(cost, ..)| *cost);
+    let tried = cuts.into_iter().take(CUTS_TRIED);
+    let cut = tried.into_iter().find(|(_, _, less)| holds(fleet, &Ask { demand: less, ..*ask }));
+    if let Some((cost, relaxation, _)) = cut {
+        keep(&mut best, cost, relaxation);
     }
     for (demand, delta, relaxation) in given_up(ask) {
         let freer = Wish { demand: &demand, delta, ..wish };
-        offer(&mut best, relaxation, || fits(fleet, &freer));
+        let asked = Ask { demand: &demand, delta, ..*ask };
+        offer(&mut best, relaxation, || fits(fleet, &freer) && holds(fleet, &asked));
     }
-    for (position, spoken) in matched.required.iter().enumerate() {
-        let mut fewer = matched.clone();
-        fewer.required.remove(position);
-        let freer = Wish { matched: &fewer, ..wish };
-        let relaxation = Relaxation::WithoutRule(spoken.rule.name.clone());
-        offer(&mut best, relaxation, || fits(fleet, &freer));
-    }
-    if let Some(relaxation) = larger_quota(fleet, &wish) {
-        keep(&mut best, cost_of(&relaxation), relaxation);
+    if !keeps {
+        for (position, spoken) in matched.required.iter().enumerate() {
+            let mut fewer = matched.clone();
+            fewer.required.remove(position);
+            let freer = Wish { matched: &fewer, ..wish };
+            let relaxation = Relaxation::WithoutRule(spoken.rule.name.clone());
+            offer(&mut best, relaxation, || fits(fleet, &freer));
+        }
+        if let Some(relaxation) = larger_quota(fleet, &wish) {
+            keep(&mut best, cost_of(&relaxation), relaxation);
+        }
     }
     offer(&mut best, Relaxation::WithoutAdmission, || fits_without_admission(fleet, &wish));
-    if let Some(relaxation) = one_more_host(fleet, &wish) {
+    if let Some(relaxation) = one_more_host(fleet, &wish, |larger| holds(larger, ask)) {
         keep(&mut best, cost_of(&relaxation), relaxation);
     }
     best.map(|(_, relaxation)| relaxation)
 }
 
-/// The first of equals is kept, so that the answer is the same everywhere.
 fn keep(best: &mut Option<(u64, Relaxation)>, cost: u64, relaxation: Relaxation) {
     if best.as_ref().is_none_or(|(least, _)| cost < *least) {
         *best = Some((cost, relaxation));
@@ -90,7 +115,7 @@ fn fits(fleet: &Fleet, wish: &Wish<'_>) -> bool {
 }
 
 /// Smaller demands that would fit on this one host.
-fn cuts_for(fleet: &Fleet, host: &Host, wish: &Wish<'_>) -> Vec<(u64, Relaxation)> {
+fn cuts_for(fleet: &Fleet, host: &Host, wish: &Wish<'_>) -> Vec<Cut> {
     let demand = wish.demand;
     let free = match wish.load {
         Load::Now => fleet.free_on_host(host),
@@ -103,21 +128,21 @@ fn cuts_for(fleet: &Fleet, host: &Host, wish: &Wish<'_>) -> Vec<(u64, Relaxation
         let less = Demand { cpu: free.cpu, ..demand.clone() };
         if fits(&less) {
             let cut = demand.cpu.saturating_sub(less.cpu);
-            cuts.push((cost(cut.0, demand.cpu.0), Relaxation::LessCpu(cut)));
+            cuts.push((cost(cut.0, demand.cpu.0), Relaxation::LessCpu(cut), less));
         }
     }
     let room = free.memory.saturating_sub(host.facts.vm_overhead);
     if let Some(less) = less_memory(demand, room).filter(fits) {
         let asked = demand.machine_memory.unwrap_or(demand.memory);
         let cut = asked.saturating_sub(less.machine_memory.unwrap_or(less.memory));
-        cuts.push((cost(cut.0, asked.0), Relaxation::LessMemory(cut)));
+        cuts.push((cost(cut.0, asked.0), Relaxation::LessMemory(cut), less));
     }
     let disk = free_disk(fleet, host, wish.delta);
     if Bytes::ZERO < disk && disk < demand.disk {
         let less = Demand { disk, ..demand.clone() };
         if fits(&less) {
             let cut = demand.disk.saturating_sub(disk);
-            cuts.push((cost(cut.0, demand.disk.0), Relaxation::LessDisk(cut)));
+            cuts.push((cost(cut.0, demand.disk.0), Relaxation::LessDisk(cut), less));
         }
     }
     if demand.memory_reservation > Bytes::ZERO {
@@ -126,14 +151,18 @@ fn cuts_for(fleet: &Fleet, host: &Host, wish: &Wish<'_>) -> Vec<(u64, Relaxation
         let less = Demand { memory_reservation: left, ..demand.clone() };
         if left < demand.memory_reservation && fits(&less) {
             let cut = demand.memory_reservation.saturating_sub(left);
-            cuts.push((cost(cut.0, demand.memory_reservation.0), Relaxation::LessReserved(cut)));
+            cuts.push((
+                cost(cut.0, demand.memory_reservation.0),
+                Relaxation::LessReserved(cut),
+                less,
+            ));
         }
     }
     cuts.extend(fewer_things(fleet, host, wish));
     cuts
 }
 
-fn fewer_things(fleet: &Fleet, host: &Host, wish: &Wish<'_>) -> Vec<(u64, Relaxation)> {
+fn fewer_things(fleet: &Fleet, host: &Host, wish: &Wish<'_>) -> Vec<Cut> {
     let mut cuts = Vec::new();
     for (name, asked) in &wish.demand.resources {
         let all = host.facts.supply.resources.get(name).copied().unwrap_or(0);
@@ -153,7 +182,7 @@ fn fewer_things(fleet: &Fleet, host: &Host, wish: &Wish<'_>) -> Vec<(u64, Relaxa
         if fleet.admit(host, &Wish { demand: &less, ..*wish }).is_ok() {
             let amount = asked - left;
             let relaxation = Relaxation::LessResource { name: name.clone(), amount };
-            cuts.push((cost(amount, *asked), relaxation));
+            cuts.push((cost(amount, *asked), relaxation, less));
         }
     }
     cuts
@@ -290,7 +319,11 @@ fn fits_without_admission(fleet: &Fleet, wish: &Wish<'_>) -> bool {
 }
 
 /// One more host like one that is there, empty, where that one stands.
-fn one_more_host(fleet: &Fleet, wish: &Wish<'_>) -> Option<Relaxation> {
+fn one_more_host(
+    fleet: &Fleet,
+    wish: &Wish<'_>,
+    holds: impl Fn(&Fleet) -> bool,
+) -> Option<Relaxation> {
     let by_domain =
         wish.matched.required.iter().any(|spoken| matches!(spoken.scope(), Some(Scope::Domain(_))));
     let mut tried: BTreeMap<(&[(String, String)], berth_model::ClusterId), HostId> =
@@ -308,7 +341,7 @@ fn one_more_host(fleet: &Fleet, wish: &Wish<'_>) -> Option<Relaxation> {
     }
     tried.into_iter().take(DOMAINS_MAX).find_map(|((domain, _), like)| {
         let (larger, id) = fleet.with_one_like(like)?;
-        larger.admit(larger.host(id)?, wish).ok()?;
+        larger.admit(larger.host(id)?, wish).ok().filter(|()| holds(&larger))?;
         let innermost = domain.last().filter(|_| by_domain);
         let domain = innermost.map_or_else(String::new, |(level, name)| format!("{level} {name}"));
         Some(Relaxation::OneMoreHost { domain })

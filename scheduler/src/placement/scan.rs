@@ -3,6 +3,7 @@
 //! Promises: the same filters as apply, the same scores as the mirror. Does not: remember anything.
 
 use super::datastore::{self, Chosen};
+use super::keeping::Keeping;
 use super::score::{self, Fill, Score};
 use super::{Ask, DatastoreScore, Delta, Guides, Load};
 use crate::fleet::Fleet;
@@ -27,7 +28,21 @@ pub fn decide(fleet: &Fleet, guides: &Guides, ask: &Ask<'_>) -> Option<Place> {
         let score = host_score(fleet, guides, host, ask, &matched, &chosen);
         Some((score.key(), score::host_order(host), host, chosen))
     });
-    let (_, _, host, chosen) = scored.min_by_key(|(key, order, ..)| (*key, *order))?;
+    let mut keeping = match ask.load {
+        Load::Now => Keeping::of(fleet),
+        Load::Ever => Keeping::default(),
+    };
+    let (_, _, host, chosen) = if keeping.is_empty() {
+        scored.min_by_key(|(key, order, ..)| (*key, *order))?
+    } else {
+        let mut scored: Vec<_> = scored.collect();
+        scored.sort_by_key(|(key, order, ..)| (*key, *order));
+        scored.into_iter().find(|(_, _, host, chosen)| {
+            let overhead = host.facts.vm_overhead;
+            let newcomer = ask.newcomer(overhead, chosen.delta, &chosen.disks);
+            keeping.admit(fleet, host, &newcomer).is_ok()
+        })?
+    };
     let numa = match ask.load {
         Load::Now => fleet.choose_numa(host, ask.demand)?,
         Load::Ever => NumaNodes::NONE,

@@ -76,6 +76,7 @@ pub struct Fill {
 }
 
 impl Score {
+    #[inline]
     pub fn of(rank: Rank, guide: &Guide, fill: &Fill, charge: Resources) -> Score {
         let Fill { limit, charged, placed } = *fill;
         let cpu = share(charged.cpu.0.saturating_add(charge.cpu.0), limit.cpu.0, ONE);
@@ -96,6 +97,7 @@ impl Score {
     }
 
     /// The same order in one word; below `u64::MAX`, which means refused.
+    #[inline]
     pub fn key(self) -> u64 {
         let Score { rule_penalty, strategy, first, load } = self;
         u64::from(rule_penalty.min(PENALTY_MAX)) << PENALTY_SHIFT
@@ -106,6 +108,7 @@ impl Score {
 }
 
 /// The key of the same place with more broken.
+#[inline]
 pub fn worse(key: u64, penalty: u32) -> u64 {
     if penalty == 0 {
         return key;
@@ -154,6 +157,7 @@ impl DatastoreScore {
 }
 
 /// `part` of `whole` in parts of `one`; all of it where there is nothing or more than that.
+#[inline]
 fn share(part: u64, whole: u64, one: u64) -> u32 {
     if part >= whole {
         return one as u32;

@@ -260,7 +260,7 @@ impl Planner {
         let decided = match vm.datastore {
             None => {
                 let ask = Ask::create(vm.endpoint(), demand, labels, image);
-                let ask = Ask { instead_of: vm.reservation, ..ask };
+                let ask = Ask { instead_of: vm.reservation, ..ask }.with_id(vm.id.as_bytes());
                 mirror.decide_datastore(&ask).map(|datastore| {
                     let ticket = mirror.take_datastore(&ask, datastore);
                     (Decision::Datastore(datastore), ticket)
@@ -268,7 +268,7 @@ impl Planner {
             }
             Some(datastore) => {
                 let ask = Ask::start(vm.endpoint(), demand, labels, image, datastore);
-                let ask = Ask { instead_of: vm.reservation, ..ask };
+                let ask = Ask { instead_of: vm.reservation, ..ask }.with_id(vm.id.as_bytes());
                 if let Some(place) = mirror.decide(&ask) {
                     let (host, epoch, numa) = (place.host, vm.epoch.next(), place.numa);
                     let decision = if numa.is_empty() {

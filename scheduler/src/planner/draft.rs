@@ -103,7 +103,7 @@ impl Draft {
             None => Ask::create(vm.endpoint(), demand, labels, image),
             Some(datastore) => Ask::start(vm.endpoint(), demand, labels, image, datastore),
         };
-        let ask = Ask { instead_of: vm.reservation, ..ask };
+        let ask = Ask { instead_of: vm.reservation, ..ask }.with_id(vm.id.as_bytes());
         explain(ahead, &ask, Explanation::HOSTS_MAX)
     }
 }

@@ -117,7 +117,7 @@ impl Mover {
     fn ask(&self) -> Ask<'_> {
         let PlacementWish { demand, labels } = &*self.wish;
         let (endpoint, delta) = (self.endpoint, self.delta);
-        Ask { endpoint, demand, labels, image: None, delta, load: Load::Now, instead_of: None }
+        Ask { endpoint, demand, labels, image: None, delta, load: Load::Now, instead_of: None, seed: 0 }
     }
 }
 

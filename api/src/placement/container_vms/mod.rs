@@ -56,9 +56,9 @@ pub const OPERATIONS: &[Operation] = &[
         parameters: &[
             LIST,
             &[
-                named("endpoint", "Of this endpoint alone."),
-                named("host", "On this host, or last on it."),
-                named("cluster", "On the hosts of this cluster, or last there."),
+                named("endpoint", "Of this endpoint alone.", "default"),
+                named("host", "On this host, or last on it.", "host-1"),
+                named("cluster", "On the hosts of this cluster, or last there.", "main"),
                 Parameter::query(
                     "state",
                     Shape::Word(&[

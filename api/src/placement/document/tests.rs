@@ -48,7 +48,7 @@ fn examples_are_what_the_operation_takes() {
         let schema = document.refer(body.schema);
         let node = crate::placement::schema::compile(&schema, document.definitions()).unwrap();
         let checked = crate::placement::schema::check(&node, body.example.as_bytes());
-        assert_eq!(checked, Ok(()), "{}", operation.id);
+        assert!(checked.is_ok(), "{}: {checked:?}", operation.id);
     }
 }
 

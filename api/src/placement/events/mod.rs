@@ -51,8 +51,11 @@ pub const OPERATIONS: &[Operation] = &[Operation {
             Shape::Number { least: 1, most: 1000 },
             "Events on a page; 100 if absent.",
         ),
-        named("endpoint", "Of this endpoint's objects alone."),
-        Parameter::query("kind", Shape::Word(KINDS), "Of objects of this kind alone."),
+        named("endpoint", "Of this endpoint's objects alone.", "default"),
+        Parameter {
+            example: Some("host"),
+            ..Parameter::query("kind", Shape::Word(KINDS), "Of objects of this kind alone.")
+        },
     ]],
     body: None,
     answers: &[Answer {

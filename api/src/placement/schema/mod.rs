@@ -9,8 +9,9 @@
 
 mod check;
 mod node;
+mod walk;
 
-pub use check::{Misfit, check};
+pub use check::{Misfit, Numbers, check, plain};
 pub use node::{Node, compile};
 
 /// Deeper bodies are refused.

@@ -120,11 +120,11 @@ impl Compiler<'_> {
         if depth > NESTING_MAX {
             return Err(unknown("it refers to itself".to_owned()));
         }
+        if schema == &Value::Bool(true) {
+            return Ok(Node { types: Types::ANY, ..Node::default() });
+        }
         let Value::Object(words) = schema else {
-            return match schema {
-                Value::Bool(true) => Ok(Node { types: Types::ANY, ..Node::default() }),
-                other => Err(unknown(format!("{other} is no schema"))),
-            };
+            return Err(unknown(format!("{schema} is no schema")));
         };
         let mut node = Node { types: Types::ANY, ..Node::default() };
         if let Some(Value::String(reference)) = words.get("$ref") {
@@ -153,10 +153,10 @@ impl Compiler<'_> {
                     node.names = Some(Box::new(self.node(value, "a name", depth + 1)?));
                 }
                 "additionalProperties" => {
-                    node.others = match value {
-                        Value::Bool(false) => Others::None,
-                        Value::Bool(true) => Others::Any,
-                        other => Others::Each(Box::new(self.node(other, "*", depth + 1)?)),
+                    node.others = match value.as_bool() {
+                        Some(false) => Others::None,
+                        Some(true) => Others::Any,
+                        None => Others::Each(Box::new(self.node(value, "*", depth + 1)?)),
                     };
                 }
                 "properties" => {
@@ -211,15 +211,12 @@ impl Compiler<'_> {
             node.types = node.types.with(Types::NULL);
             return Ok(());
         }
-        let only_required = |one: &Value| match one {
-            Value::Object(map) if map.len() == 1 => {
-                let names = map.get("required")?.as_array()?;
-                match names.as_slice() {
-                    [Value::String(name)] => Some(name.clone()),
-                    _ => None,
-                }
+        let only_required = |one: &Value| {
+            let map = one.as_object().filter(|map| map.len() == 1)?;
+            match map.get("required")?.as_array()?.as_slice() {
+                [name] => name.as_str().map(str::to_owned),
+                _ => None,
             }
-            _ => None,
         };
         if let Some(names) = all.iter().map(only_required).collect::<Option<Vec<String>>>() {
             node.one_of = names;
@@ -296,10 +293,10 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
 }
 
 fn constant(value: &Value, node: &mut Node) -> Result<(), String> {
-    match value {
-        Value::String(text) => node.words = Some(vec![text.clone()]),
-        Value::Bool(truth) => node.truth = Some(*truth),
-        other => return Err(format!("the constant {other} is not known here")),
+    match (value.as_str(), value.as_bool()) {
+        (Some(text), _) => node.words = Some(vec![text.to_owned()]),
+        (None, Some(truth)) => node.truth = Some(truth),
+        (None, None) => return Err(format!("the constant {value} is not known here")),
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ pub struct Group {
     subjects: u32,
     /// All that the rule is near to or away from.
     peers: u32,
+    /// How many buckets hold a peer.
+    peer_buckets: u32,
     /// Without those that are empty.
     buckets: OrdMap<Bucket, Tally>,
     /// How many buckets hold how many subjects, ascending; none stands at zero.
@@ -59,7 +61,7 @@ impl Group {
 
     /// Whether any peer stands in a bucket: hosts may lack the rule's level.
     pub fn has_peer_in_bucket(&self) -> bool {
-        self.peers > 0 && self.buckets.values().any(|tally| tally.peers > 0)
+        self.peer_buckets > 0
     }
 
     pub fn tally(&self, bucket: Bucket) -> Option<&Tally> {
@@ -100,6 +102,7 @@ impl Group {
         self.peers += u32::from(counted.peer);
         for bucket in buckets {
             let tally = self.buckets.entry(*bucket).or_default();
+            self.peer_buckets += u32::from(counted.peer && tally.peers == 0);
             tally.peers += u32::from(counted.peer);
             if !counted.subject {
                 continue;
@@ -123,6 +126,7 @@ impl Group {
         for bucket in buckets {
             let Some(tally) = self.buckets.get_mut(bucket) else { continue };
             tally.peers -= u32::from(counted.peer);
+            self.peer_buckets -= u32::from(counted.peer && tally.peers == 0);
             let before = tally.subjects;
             if counted.subject {
                 tally.subjects -= 1;

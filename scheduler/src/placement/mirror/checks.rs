@@ -31,6 +31,11 @@ pub struct Rule<'a> {
 pub trait Last {
     /// What it adds; `None` if the host is refused.
     fn ask(&mut self, leaf: usize) -> Option<u32>;
+
+    /// Whether it never has anything to say.
+    fn is_idle(&self) -> bool {
+        false
+    }
 }
 
 /// Nothing more to ask.
@@ -39,6 +44,10 @@ pub struct Done;
 impl Last for Done {
     fn ask(&mut self, _: usize) -> Option<u32> {
         Some(0)
+    }
+
+    fn is_idle(&self) -> bool {
+        true
     }
 }
 
@@ -93,7 +102,7 @@ impl<'a> Rule<'a> {
                 (subjects + 1).saturating_sub(self.least.saturating_add(*max_skew))
             }
             RuleKind::Near { .. } if self.spoken.subject => {
-                u32::from(peers == 0 && !(self.spoken.peer && group.peers() == 0))
+                u32::from(peers == 0 && !(self.spoken.peer && !group.has_peer_in_bucket()))
             }
             RuleKind::Away { .. } => {
                 let of_peers = if self.spoken.subject { peers } else { 0 };
@@ -144,7 +153,7 @@ impl<'a> Rule<'a> {
         let group = &self.view.group;
         let by_peers = match self.spoken.kind() {
             RuleKind::Together { .. } if group.occupied() > 0 => false,
-            RuleKind::Near { .. } if !(self.spoken.peer && group.peers() == 0) => true,
+            RuleKind::Near { .. } if !(self.spoken.peer && !group.has_peer_in_bucket()) => true,
             RuleKind::Together { .. }
             | RuleKind::Near { .. }
             | RuleKind::Apart { .. }
@@ -180,7 +189,7 @@ impl<'a> Rule<'a> {
 impl<L: Last> Checks<'_, L> {
     /// Whether there is anything to ask at all.
     pub fn none(&self) -> bool {
-        self.rules.is_empty() && self.clusters.is_empty()
+        self.rules.is_empty() && self.clusters.is_empty() && self.last.is_idle()
     }
 
     /// The only ranges of leaves worth a search; `None` for all.

@@ -125,6 +125,7 @@ impl Class {
         }
     }
 
+    #[inline]
     fn refresh_leaf(&mut self, dense: &Dense, leaf: usize) {
         let key = self.key(dense, leaf);
         self.tree.set(leaf, key);
@@ -134,6 +135,7 @@ impl Class {
         }
     }
 
+    #[inline]
     fn key(&self, dense: &Dense, leaf: usize) -> u64 {
         if !self.demanded[leaf] {
             return REFUSED;

@@ -8,14 +8,16 @@ use super::shape::{Shape, TAKES};
 use super::tree::{REFUSED, Test};
 use crate::fleet::Fleet;
 use crate::fleet::rules::{Bucket, Matched, Spoken, least};
+use crate::placement::keeping::Keeping;
 use crate::placement::score::{DatastoreScore, worse};
 use crate::placement::{Ask, Delta, Load, datastore, scan};
 use berth_model::cluster::Admission;
 use berth_model::host::NumaNodes;
 use berth_model::reservation::Place;
-use berth_model::{Bytes, DatastoreId, Permille, Resources, RuleKind, Scope, Usage};
+use berth_model::{
+    Bytes, DatastoreId, Permille, Resources, RuleKind, Scope, Usage,
+};
 use std::cmp::Reverse;
-use std::sync::Arc;
 
 /// Fewer hosts than this are asked one by one: no class is made for what only they could take.
 const FEW: usize = 32;
@@ -57,8 +59,6 @@ impl Mirror {
     /// The best host, and the class that it was found by.
     fn best(&mut self, ask: &Ask<'_>, matched: &Matched) -> Option<(usize, Option<usize>)> {
         let few = self.few(ask);
-        let sorts = Shape::sorts(ask, matched);
-        let foreseen = if sorts { Some(self.foreseen()) } else { None };
         let class = if few.is_some() { None } else { Some(self.classes.of(ask, matched, false)) };
         if let Some(class) = class {
             let class = self.classes.get_mut(class);
@@ -69,13 +69,24 @@ impl Mirror {
                 self.views.ensure(spoken, &self.fleet, &self.dense.layout, &self.tickets);
             }
         }
-        match &foreseen {
-            Some(fleet) => {
-                let last = Sorting { fleet, dense: &self.dense, ask, matched };
-                self.search(ask, matched, few, class, last)
-            }
-            None => self.search(ask, matched, few, class, Done),
+        let keeps = ask.load == Load::Now && !self.keeping.is_empty();
+        let sorts = Shape::sorts(ask, matched);
+        if !keeps && !sorts {
+            return self.search(ask, matched, few, class, Done);
         }
+        let foreseen = self.foreseen();
+        let mut keeping = std::mem::take(&mut self.keeping);
+        let last = Lasts {
+            foreseen: &foreseen,
+            dense: &self.dense,
+            ask,
+            matched,
+            sorts,
+            keeping: keeps.then_some(&mut keeping),
+        };
+        let found = self.search(ask, matched, few, class, last);
+        self.keeping = keeping;
+        found
     }
 
     fn search<L: Last>(
@@ -99,7 +110,7 @@ impl Mirror {
                 let class = self.classes.get(class);
                 let rules = self.rules(ask, matched, &|leaf| class.demanded[leaf]);
                 let mut checks = Checks { dense: &self.dense, rules, clusters, last };
-                if checks.none() && !class.shape.sorts {
+                if checks.none() {
                     class.tree.least()
                 } else {
                     let ranges = checks.narrowest();
@@ -407,17 +418,53 @@ fn least_of(counts: impl Iterator<Item = u32>) -> Option<u32> {
     least
 }
 
-/// Datastores have to be sorted out: several disks, or rules that count on datastores.
-struct Sorting<'a> {
-    fleet: &'a Arc<Fleet>,
+/// Datastores have to be sorted out, or restart plans asked.
+struct Lasts<'a> {
+    foreseen: &'a Fleet,
     dense: &'a Dense,
     ask: &'a Ask<'a>,
     matched: &'a Matched,
+    sorts: bool,
+    keeping: Option<&'a mut Keeping>,
 }
 
-impl Last for Sorting<'_> {
+impl Last for Lasts<'_> {
     fn ask(&mut self, leaf: usize) -> Option<u32> {
-        let host = self.fleet.host(self.dense.layout.hosts[leaf]?)?;
-        datastore::choose(self.fleet, host, self.ask, self.matched).map(|chosen| chosen.penalty)
+        let mut penalty = 0;
+        if self.sorts {
+            let host = self.foreseen.host(self.dense.layout.hosts[leaf]?)?;
+            penalty = datastore::choose(self.foreseen, host, self.ask, self.matched)?.penalty;
+        }
+        if let Some(keeping) = &mut self.keeping {
+            let host = self.foreseen.host(self.dense.layout.hosts[leaf]?)?;
+            let (delta, disks) = lie(self.foreseen, self.dense, self.ask, self.matched, leaf)?;
+            let newcomer = self.ask.newcomer(host.facts.vm_overhead, delta, &disks);
+            keeping.admit(self.foreseen, host, &newcomer).ok()?;
+        }
+        Some(penalty)
     }
+}
+
+/// Where its disks would lie, on this host: the delta, and the others.
+fn lie(
+    foreseen: &Fleet,
+    dense: &Dense,
+    ask: &Ask<'_>,
+    matched: &Matched,
+    leaf: usize,
+) -> Option<(Option<DatastoreId>, Vec<DatastoreId>)> {
+    let only = dense.stores.get(dense.rows[leaf].only_store as usize);
+    if ask.demand.disks.is_empty() {
+        match (ask.delta, only) {
+            (Delta::Placed(id) | Delta::New(id), _) => return Some((Some(id), Vec::new())),
+            (Delta::Anywhere, _) if ask.demand.disk == Bytes::ZERO => {
+                return Some((None, Vec::new()));
+            }
+            (Delta::Anywhere, Some(only)) => return Some((Some(only.id), Vec::new())),
+            (Delta::Anywhere, None) => {}
+        }
+    }
+    let host = foreseen.host(dense.layout.hosts[leaf]?)?;
+    let chosen = datastore::choose(foreseen, host, ask, matched)?;
+    Some((chosen.delta, chosen.disks))
 }

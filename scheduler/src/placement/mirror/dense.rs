@@ -28,6 +28,8 @@ pub struct Row {
     pub placed: u32,
     /// Its number.
     pub cluster: u32,
+    /// The datastore that it reaches, if it is just one; else `NONE`.
+    pub only_store: u32,
     /// Whether anything may be placed there now.
     pub open: bool,
     /// Whether its node can weigh container VMs against each other.
@@ -167,6 +169,10 @@ impl Dense {
             cluster: self.layout.clusters.of_leaf[leaf],
             open: fleet.stand(host.id).is_some_and(|stand| stand.open),
             shares: host.facts.supply.shares,
+            only_store: self.cold[leaf].as_ref().map_or(NONE, |cold| match &*cold.stores {
+                [only] => *only,
+                _ => NONE,
+            }),
         }
     }
 
@@ -253,10 +259,12 @@ impl Dense {
         }
     }
 
+    #[inline]
     pub fn policy(&self, leaf: usize) -> Option<&Policy> {
         self.policies.get(self.rows[leaf].cluster as usize)
     }
 
+    #[inline]
     pub fn fill(&self, leaf: usize) -> Fill {
         let Row { limit, charged, placed, .. } = self.rows[leaf];
         Fill { limit, charged, placed }

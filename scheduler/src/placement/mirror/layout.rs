@@ -118,6 +118,34 @@ impl Layout {
         Some(self.leaves[at].1 as usize)
     }
 
+    /// The leaves of hosts in the order of their ids; each search goes on where the one before
+    /// ended.
+    pub fn leaves_of<'a>(
+        &'a self,
+        hosts: &'a [HostId],
+    ) -> impl Iterator<Item = (HostId, Option<usize>)> + 'a {
+        let mut from = 0;
+        hosts.iter().map(move |host| {
+            let rest = &self.leaves[from..];
+            // Doubling steps first: the next is seldom far.
+            let mut step = 1;
+            while rest.get(step).is_some_and(|(id, _)| id < host) {
+                step *= 2;
+            }
+            let near = &rest[..rest.len().min(step + 1)];
+            match near.binary_search_by_key(host, |(id, _)| *id) {
+                Ok(at) => {
+                    from += at;
+                    (*host, Some(near[at].1 as usize))
+                }
+                Err(at) => {
+                    from += at;
+                    (*host, None)
+                }
+            }
+        })
+    }
+
     pub fn store(&self, datastore: DatastoreId) -> Option<usize> {
         self.stores.binary_search(&datastore).ok()
     }

@@ -12,6 +12,7 @@
 //!   costs nothing.
 //! - [`checks`]: what depends on counts (rules, quotas, what a cluster keeps) is asked while
 //!   searching the tree, by branch and bound: exact, and a whole fault domain at once.
+//! - [`keeping`](super::keeping): restart plans and slots, asked last, of hosts that would win.
 //! - [`tickets`]: decisions on their way count until they are settled and the next fleet shows.
 //!
 //! Promises: [`Mirror::decide`] gives what `scan::decide` gives on the fleet with every ticket
@@ -36,6 +37,7 @@ mod views;
 pub use tickets::Ticket;
 
 use super::Guides;
+use super::keeping::Keeping;
 use crate::fleet::Fleet;
 use berth_model::HostId;
 use class::Classes;
@@ -61,6 +63,8 @@ pub struct Mirror {
     classes: Classes,
     views: Views,
     tickets: Tickets,
+    /// What clusters keep for the loss of hosts.
+    keeping: Keeping,
     /// The host of the last decision and its leaf: it is most often taken next.
     latest: (HostId, usize),
     /// With every ticket applied; made when first needed.
@@ -82,6 +86,7 @@ impl Mirror {
             classes: Classes::default(),
             views: Views::default(),
             tickets: Tickets::default(),
+            keeping: Keeping::default(),
             latest: (HostId::from_bytes([0; 16]), usize::MAX),
             foreseen: None,
         }

@@ -6,6 +6,7 @@
 //! so that a class outlives it.
 
 use super::dense::Dense;
+use super::layout::NONE;
 use super::tree::REFUSED;
 use crate::fleet::Fleet;
 use crate::fleet::rules::{Matched, Spoken, cost, datastore_breaks, host_breaks};
@@ -237,6 +238,7 @@ impl Shape {
 
     /// The key of a host that has what is demanded; `mask` and `penalty` of its datastores by
     /// their number.
+    #[inline]
     pub fn key(
         &self,
         dense: &Dense,
@@ -265,18 +267,25 @@ impl Shape {
             }
         }
         let mut penalty = host_penalty;
-        let rare = self.needs != 0 || self.numa.is_some() || !self.resources.is_empty();
-        if rare {
+        if self.numa.is_some() || !self.resources.is_empty() {
             let Some(cold) = &dense.cold[leaf] else { return REFUSED };
             if !self.has_resources(cold) || !self.has_nodes(cold, charge) {
                 return REFUSED;
             }
-            let found = cold.stores.iter().fold(0, |found, store| found | mask(*store as usize));
+        }
+        if self.needs != 0 {
+            let one = [row.only_store];
+            let stores = match (row.only_store, &dense.cold[leaf]) {
+                (NONE, Some(cold)) => &*cold.stores,
+                (NONE, None) => return REFUSED,
+                (_, _) => &one,
+            };
+            let found = stores.iter().fold(0, |found, store| found | mask(*store as usize));
             if found & self.needs != self.needs {
                 return REFUSED;
             }
             if self.preference && !self.sorts && self.needs & TAKES != 0 {
-                let takers = cold.stores.iter().filter(|store| mask(**store as usize) & TAKES != 0);
+                let takers = stores.iter().filter(|store| mask(**store as usize) & TAKES != 0);
                 let least = takers.map(|store| store_penalty(*store as usize)).min();
                 penalty = penalty.saturating_add(least.unwrap_or(0));
             }

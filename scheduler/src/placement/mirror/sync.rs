@@ -7,6 +7,7 @@ use super::journal::Journal;
 use super::views::group_of;
 use crate::fleet::rules::GroupKey;
 use crate::fleet::{Diff, Fleet, HostBooks};
+use crate::placement::keeping::Keeping;
 use berth_model::Held;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,46 +25,49 @@ impl Mirror {
         let diff = fleet.diff(&self.fleet);
         self.fleet = Arc::clone(fleet);
         self.foreseen = None;
-        if self.stale || diff.topology || self.is_reshaped(&diff) {
+        let leaves = if self.stale || diff.topology { None } else { self.leaves_of(&diff) };
+        let Some(leaves) = leaves else {
             for ticket in settled {
                 self.tickets.remove(ticket);
             }
             self.stale = true;
             return;
-        }
-        let mut touched = Touched::default();
+        };
+        let mut touched = Touched { leaves, ..Touched::default() };
+        touched.leaves.reserve(settled.len());
         for ticket in settled {
             self.give_back(ticket, &mut touched);
         }
         let layout = &self.dense.layout;
-        touched.leaves.extend(diff.hosts.iter().filter_map(|id| layout.leaf(*id)));
         touched.stores.extend(diff.datastores.iter().filter_map(|id| layout.store(*id)));
         touched.groups.extend(diff.groups);
         self.read_again(touched);
         self.learn_if_due();
     }
 
-    /// Whether a host's facts or a datastore's reach differ, though nothing else says so.
-    fn is_reshaped(&self, diff: &Diff) -> bool {
-        let other_facts = diff.hosts.iter().any(|id| {
-            let leaf = self.dense.layout.leaf(*id);
-            let cold = leaf.and_then(|leaf| self.dense.cold[leaf].as_ref());
-            let host = self.fleet.host(*id);
-            match (cold, host) {
-                (Some(cold), Some(host)) => {
-                    !Arc::ptr_eq(&cold.facts, &host.facts) && *cold.facts != *host.facts
-                }
-                (None, _) | (_, None) => true,
+    /// The leaves that changed; `None` where a host's facts or the set of datastores differ, though
+    /// nothing else says so.
+    fn leaves_of(&self, diff: &Diff) -> Option<Vec<usize>> {
+        let known = |id| self.dense.layout.store(id).is_some() && self.fleet.datastore(id).is_some();
+        if !diff.datastores.iter().all(|id| known(*id)) {
+            return None;
+        }
+        let mut leaves = Vec::with_capacity(diff.hosts.len());
+        for (id, leaf) in self.dense.layout.leaves_of(&diff.hosts) {
+            let leaf = leaf?;
+            let (cold, host) = (self.dense.cold[leaf].as_ref()?, self.fleet.host(id)?);
+            if !Arc::ptr_eq(&cold.facts, &host.facts) && *cold.facts != *host.facts {
+                return None;
             }
-        });
-        let unknown =
-            |id| self.dense.layout.store(id).is_none() || self.fleet.datastore(id).is_none();
-        other_facts || diff.datastores.iter().any(|id| unknown(*id))
+            leaves.push(leaf);
+        }
+        Some(leaves)
     }
 
     /// Takes a ticket out of the books; the rows are read again afterwards.
     pub(super) fn give_back(&mut self, ticket: u32, touched: &mut Touched) {
         let Some(taken) = self.tickets.remove(ticket) else { return };
+        self.keeping.give_back(ticket);
         self.dense.leave(&taken);
         if taken.leaf < self.dense.rows.len() {
             touched.leaves.push(taken.leaf);
@@ -100,6 +104,9 @@ impl Mirror {
     fn read_leaf(&mut self, leaf: usize) {
         let host = self.dense.layout.hosts[leaf].and_then(|id| self.fleet.host(id));
         let Some(host) = host else { return };
+        if !self.keeping.is_empty() {
+            self.keeping.follow(&self.fleet, host);
+        }
         let before = self.dense.rows[leaf];
         let things = |cold: &Option<Cold>| {
             let held = cold.as_ref().map(|cold| &cold.held);
@@ -135,6 +142,9 @@ impl Mirror {
         for (number, taken) in self.tickets.iter() {
             self.dense.enter(number, taken);
         }
+        self.keeping = Keeping::of(&self.fleet);
+        let numbers: Vec<u32> = self.tickets.iter().map(|(number, _)| number).collect();
+        numbers.into_iter().for_each(|number| self.keep(number));
     }
 
     fn learning_is_due(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::Mirror;
 use super::sync::Touched;
-use super::tickets::{Counts, Taken, Ticket};
+use super::tickets::{Counts, KeptTicket, Taken, Ticket};
 use crate::fleet::admit::numa_share;
 use crate::fleet::rules::{Bucket, Matched};
 use crate::placement::{Ask, Delta, victims};
@@ -25,8 +25,7 @@ impl Mirror {
         let nowhere = HostId::from_bytes([0; 16]);
         let mut taken = self.nothing(ask, nowhere);
         if !self.takes_over(ask.instead_of) {
-            let disks = vec![(datastore, ask.demand.disk)];
-            self.take_disks(&mut taken, ask, disks, &matched);
+            self.take_disks(&mut taken, ask, [(datastore, ask.demand.disk)], &matched);
         }
         self.enter(taken)
     }
@@ -86,7 +85,19 @@ impl Mirror {
         if let Some(taken) = self.tickets.get(number) {
             self.dense.enter(number, taken);
         }
+        self.keep(number);
         Ticket(number)
+    }
+
+    /// Lets what a cluster keeps for restarts know of a ticket.
+    pub(super) fn keep(&mut self, number: u32) {
+        if self.keeping.is_empty() {
+            return;
+        }
+        let Some(taken) = self.tickets.get(number) else { return };
+        if let (Some(newcomer), Some(host)) = (taken.newcomer(), self.fleet.host(taken.host)) {
+            self.keeping.take(&self.fleet, host, number, &newcomer);
+        }
     }
 
     fn nothing(&self, ask: &Ask<'_>, host: HostId) -> Taken {
@@ -109,6 +120,7 @@ impl Mirror {
             usage: Usage::default(),
             labels: ask.labels.clone(),
             groups: Vec::new(),
+            kept: None,
         }
     }
 
@@ -126,6 +138,15 @@ impl Mirror {
         taken.numa = place.numa;
         taken.numa_share = numa_share(taken.charge, place.numa.count());
         taken.count = 1;
+        if !self.keeping.is_empty() {
+            let newcomer = ask.newcomer(overhead, place.delta, &place.disks);
+            taken.kept = Some(Box::new(KeptTicket {
+                demand: demand.clone(),
+                seed: ask.seed,
+                delta: newcomer.delta,
+                disks: newcomer.disks,
+            }));
+        }
         taken.usage =
             Usage { cpu: taken.charge.cpu, memory: taken.charge.memory, ..Usage::default() };
         let disks = place.disks.iter().copied().zip(demand.disks.iter().map(|disk| disk.size));
@@ -133,8 +154,7 @@ impl Mirror {
             Delta::Placed(_) => None,
             Delta::Anywhere | Delta::New(_) => place.delta.map(|delta| (delta, demand.disk)),
         };
-        let disks: Vec<_> = delta.into_iter().chain(disks).collect();
-        self.take_disks(&mut taken, ask, disks, matched);
+        self.take_disks(&mut taken, ask, delta.into_iter().chain(disks), matched);
         taken
     }
 
@@ -142,7 +162,7 @@ impl Mirror {
         &self,
         taken: &mut Taken,
         ask: &Ask<'_>,
-        disks: Vec<(DatastoreId, Bytes)>,
+        disks: impl IntoIterator<Item = (DatastoreId, Bytes)>,
         matched: &Matched,
     ) {
         if ask.wish(matched).is_new() {

@@ -5,7 +5,8 @@
 
 use super::layout::{Layout, NONE};
 use crate::fleet::rules::{Bucket, GroupKey, Spoken};
-use berth_model::{Bytes, DatastoreId, EndpointId, HostId, NumaNodes, Resources, Usage};
+use crate::placement::keeping::Newcomer;
+use berth_model::{Bytes, DatastoreId, Demand, EndpointId, HostId, NumaNodes, Resources, Usage};
 use std::collections::BTreeMap;
 
 /// A decision that the mirror counts until it is settled.
@@ -34,9 +35,35 @@ pub struct Taken {
     pub usage: Usage,
     pub labels: BTreeMap<String, String>,
     pub groups: Vec<Counts>,
+    /// Where a cluster keeps room for restarts.
+    pub kept: Option<Box<KeptTicket>>,
+}
+
+/// What restart plans look at.
+#[derive(Clone, Debug)]
+pub struct KeptTicket {
+    pub demand: Demand,
+    pub seed: u64,
+    pub delta: Option<DatastoreId>,
+    pub disks: Vec<DatastoreId>,
 }
 
 impl Taken {
+    /// As what a cluster keeps is judged by.
+    pub fn newcomer(&self) -> Option<Newcomer<'_>> {
+        let kept = self.kept.as_deref()?;
+        Some(Newcomer {
+            endpoint: self.endpoint,
+            demand: &kept.demand,
+            labels: &self.labels,
+            seed: kept.seed,
+            charge: self.charge,
+            delta: kept.delta,
+            disks: kept.disks.clone(),
+            bound: kept.demand.host.is_some(),
+        })
+    }
+
     /// Whether it takes countable things or NUMA nodes.
     pub fn has_things(&self) -> bool {
         !self.resources.is_empty() || !self.numa.is_empty()

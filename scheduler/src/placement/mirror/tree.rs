@@ -54,6 +54,7 @@ impl Tree {
     }
 
     /// Changes one key; [`Tree::close`] is due before the next question.
+    #[inline]
     pub fn set(&mut self, leaf: usize, key: u64) {
         let before = std::mem::replace(&mut self.keys[leaf], key);
         if before == key {

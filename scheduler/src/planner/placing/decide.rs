@@ -38,12 +38,12 @@ pub(super) fn class_of<R>(job: &Job<R>, item: &PlaceWish) -> Class {
 /// whose room that would be is not known any more.
 fn find(
     mirror: &mut Mirror,
-    endpoint: EndpointId,
+    wanted: &PlaceWish,
     wish: &PlacementWish,
     item: u32,
     busy: &[Found],
 ) -> Option<Found> {
-    let ask = Ask::hold(endpoint, wish);
+    let ask = Ask::hold(wanted.endpoint, wish).with_id(wanted.id.as_bytes());
     let (place, victims) = match mirror.decide(&ask) {
         Some(place) => (place, Vec::new()),
         None => mirror.displace(&ask).filter(|(place, _)| {
@@ -72,7 +72,7 @@ impl<R> Desk<R> {
         self.refresh();
         let Some(mirror) = &mut self.mirror else { return };
         self.counts.decided += 1;
-        match find(mirror, wanted.endpoint, &wish, item, &[]) {
+        match find(mirror, &wanted, &wish, item, &[]) {
             Some(Found { place, victims, ticket, .. }) => {
                 builder.push(&mut self.jobs, Decided { attempt, item, place, victims, ticket });
                 if attempt.first_of_class {
@@ -149,7 +149,7 @@ impl<R> Desk<R> {
         };
         for (item, wanted) in (0..).zip(&job.wanted.items) {
             self.counts.decided += 1;
-            match find(mirror, wanted.endpoint, job.wish(wanted.wish), item, &found) {
+            match find(mirror, &wanted, job.wish(wanted.wish), item, &found) {
                 Some(place) => found.push(place),
                 None => {
                     nowhere.push(Nowhere { item, found_before: found.len() });
