@@ -55,7 +55,7 @@ fn rules(cell: &Cell, docker: &Docker) {
     let rule = command_line::json(cell, 1, &["get", "rule", "web-together"]);
     assert_eq!(rule["status"]["kept"], false, "{rule}");
     command_line::ok(cell, 1, &["rule", "delete", "web-together"]);
-    docker.ok(&["rm", "-f", "web-1", "web-2", "web-3"]);
+    docker.ok(&["rm", "-f", "web-1", "web-2", "web-3", "web-4"]);
     command_line::ok(cell, 1, &["rule", "delete", "web-apart"]);
 }
 
@@ -139,7 +139,7 @@ fn preemption(cell: &Cell) {
     let urgent = ["place", "--cpus", "1", "-m", "64m", "--priority", "100"];
     let outcome = command_line::run(cell, 1, &urgent);
     refused(&outcome, &["0 of 3 hosts fit"]);
-    command_line::ok(cell, 1, &["policy", "set", "main", "--preemption", "true"]);
+    command_line::ok(cell, 1, &["policy", "set", "default", "--preemption", "true"]);
     let dry = command_line::json(cell, 1, &urgent);
     assert_eq!(dry["items"][0]["victims"].as_array().map(Vec::len), Some(1), "{dry}");
     let before = command_line::json(cell, 1, &["get", "placements"]);
@@ -152,20 +152,20 @@ fn preemption(cell: &Cell) {
         list.as_array().expect("a list").iter().map(|one| text(&one["id"])).collect()
     };
     assert!(ids(&before).contains(&victim) && !ids(&after).contains(&victim));
-    command_line::ok(cell, 1, &["policy", "set", "main", "--preemption", "false"]);
+    command_line::ok(cell, 1, &["policy", "set", "default", "--preemption", "false"]);
     release_all(cell);
 }
 
 fn failover_capacity(cell: &Cell) {
     claim("what the loss of a host would need is kept, and the refusal says so");
-    command_line::ok(cell, 1, &["policy", "set", "main", "--tolerate", "1"]);
+    command_line::ok(cell, 1, &["policy", "set", "default", "--tolerate", "1"]);
     let fit = fill(cell, "0");
     let outcome = command_line::run(cell, 1, &["place", "--cpus", "1", "-m", "64m"]);
     refused(&outcome, &["admission"]);
     let lost = command_line::json(cell, 1, &["what-if", "lose", &first_host(cell)]);
     assert_eq!(lost["refused"], 0, "{lost}");
     assert!(lost["placed"].as_u64().is_some_and(|placed| placed > 0), "{lost}");
-    command_line::ok(cell, 1, &["policy", "set", "main", "--tolerate", "0"]);
+    command_line::ok(cell, 1, &["policy", "set", "default", "--tolerate", "0"]);
     let room = command_line::json(cell, 1, &["capacity", "--cpus", "1", "-m", "64m"]);
     assert!(room["now"].as_u64() > Some(0), "nothing was kept: {room} after {fit}");
     release_all(cell);

@@ -18,8 +18,8 @@ use berth_model::view::{
     DecisionView, ExtendRequest, ListView, PlacementItem, PlacementRequest, PlacementsView,
     ReservationView,
 };
-use berth_model::{EndpointId, GangId, PlacementWish, Reservation, ReservationId, Timestamp};
-use berth_scheduler::{Fleet, PlaceAnswer, PlaceMode, PlaceRequest, PlaceWish};
+use berth_model::{EndpointId, GangId, PlacementWish, Rejection, Reservation, ReservationId, Timestamp};
+use berth_scheduler::{Fleet, PlaceAnswer, PlaceMode, PlaceRequest, PlaceWish, SubmitError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -260,7 +260,7 @@ async fn create(call: Call) -> Result<HttpResponse, Problem> {
         wait: call.wait(),
         explain_hosts: usize::try_from(explain).unwrap_or(0),
     };
-    let answer = call.api.scheduler.place(request).await?;
+    let answer = call.api.scheduler.place(request).await.map_err(trouble)?;
     let fleet = newest(&call.api);
     let refusal = answer.items.iter().find_map(|item| item.as_ref().err());
     if let (Form::One | Form::Gang, false, Some(refusal)) = (form, dry_run, refusal) {
@@ -270,6 +270,14 @@ async fn create(call: Call) -> Result<HttpResponse, Problem> {
     let held = hold && view.placed > 0;
     let status = if held { StatusCode::CREATED } else { StatusCode::OK };
     Ok(HttpResponse::build(status).json(view))
+}
+
+/// Ids follow from the key, so another's reservation is that of another request with the key.
+fn trouble(error: SubmitError) -> Problem {
+    match error {
+        SubmitError::Rejected(Rejection::OtherReservation(_)) => Rejection::KeyReused.into(),
+        error => error.into(),
+    }
 }
 
 /// Shapes seen lately that an item is held against before it counts as another: requests of many

@@ -1,20 +1,22 @@
 //! Where everything on some hosts would go, one after the other.
 //!
-//! The more important first, then the older. Each decision is the mirror's best and counts those
-//! before it; what moves does not count where it was. Does not: follow the order of the restart
-//! planner of `failover`, whose first fit may place a few more or less in a cluster that is nearly
-//! full.
+//! A loss follows the restart plan of [`keeping`]: its order, its hosts; what the plan finds no place for
+//! is tried as any request. A drain takes the more
+//! important first, then the older, and each decision is the mirror's best. Either counts those
+//! before it; what moves does not count where it was.
 
 use crate::fleet::Fleet;
+use crate::placement::keeping::{self, Key};
 use crate::placement::{Ask, Delta, Load, Mirror, explain};
 use berth_model::cluster::Admission;
 use berth_model::command::{Command, CommandBody, Principal, Reserve, ReserveItem};
 use berth_model::report::Fact;
 use berth_model::{
     ClusterPolicy, ContainerId, ContainerVm, Demand, EndpointId, Exit, Explanation, HostId, Place,
-    PlacementWish, RequestId, ReservationId,
+    PlacementWish, RequestId, ReservationId, Victim,
 };
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,16 @@ pub enum Subject {
     Reservation(ReservationId),
 }
 
+impl Subject {
+    fn of(key: Key) -> Option<Subject> {
+        match key {
+            Key::Placed(Victim::ContainerVm(id)) => Some(Subject::ContainerVm(id)),
+            Key::Placed(Victim::Reservation(id)) => Some(Subject::Reservation(id)),
+            Key::Ticket(_) => None,
+        }
+    }
+}
+
 /// The hosts are gone.
 pub(super) fn lose(fleet: &Arc<Fleet>, hosts: &[HostId]) -> Moves {
     let mut ahead = Ahead::of(fleet);
@@ -54,7 +66,21 @@ pub(super) fn lose(fleet: &Arc<Fleet>, hosts: &[HostId]) -> Moves {
             ahead.apply(CommandBody::SetPolicy { cluster: cluster.id, policy });
         }
     }
-    let moves = movers(fleet, hosts);
+    let lost: BTreeSet<HostId> = hosts.iter().copied().collect();
+    let plan = keeping::restart_plan(fleet, &lost);
+    let turn: BTreeMap<Subject, (usize, Option<HostId>)> = plan
+        .into_iter()
+        .enumerate()
+        .filter_map(|(turn, (key, _, to))| Some((Subject::of(key)?, (turn, to))))
+        .collect();
+    let mut moves = movers(fleet, hosts);
+    // What the plan leaves out cannot be moved; it comes last, and its explanation says why.
+    moves.sort_by_key(|mover| turn.get(&mover.subject).map_or(usize::MAX, |(turn, _)| *turn));
+    for mover in &mut moves {
+        if let Some((_, Some(to))) = turn.get(&mover.subject) {
+            mover.planned = Some(*to);
+        }
+    }
     Moves { revision_index: fleet.index(), moves: ahead.place_all(moves) }
 }
 
@@ -95,6 +121,8 @@ struct Mover {
     delta: Delta,
     /// How the container VM's end is told to the copy.
     ended: Option<Fact>,
+    /// Where the restart plan has it.
+    planned: Option<HostId>,
 }
 
 impl Mover {
@@ -111,6 +139,7 @@ impl Mover {
             wish: Arc::new(wish),
             delta: Delta::Placed(datastore),
             ended: Some(Fact::VmExited { container, epoch, exit, finished_at }),
+            planned: None,
         })
     }
 
@@ -141,6 +170,7 @@ fn movers(fleet: &Fleet, hosts: &[HostId]) -> Vec<Mover> {
                 wish: Arc::clone(&held.wish),
                 delta: held.wish.demand.datastore.map_or(Delta::Anywhere, Delta::New),
                 ended: None,
+                planned: None,
             };
             found.push((key, mover));
         }
@@ -198,7 +228,12 @@ impl Ahead {
         let mut moves = Vec::with_capacity(movers.len());
         for mover in movers {
             let ask = mover.ask();
-            let to = match mirror.decide(&ask) {
+            let planned = mover.planned.map(|host| Demand { host: Some(host), ..ask.demand.clone() });
+            let found = match &planned {
+                Some(demand) => mirror.decide(&Ask { demand, ..ask }),
+                None => mirror.decide(&ask),
+            };
+            let to = match found {
                 Some(place) => {
                     let _ticket = mirror.take(&ask, &place);
                     self.hold(&mover, moves.len(), &place);

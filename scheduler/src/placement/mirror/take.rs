@@ -138,15 +138,16 @@ impl Mirror {
         taken.numa = place.numa;
         taken.numa_share = numa_share(taken.charge, place.numa.count());
         taken.count = 1;
-        if !self.keeping.is_empty() {
-            let newcomer = ask.newcomer(overhead, place.delta, &place.disks);
-            taken.kept = Some(Box::new(KeptTicket {
-                demand: demand.clone(),
-                seed: ask.seed,
-                delta: newcomer.delta,
-                disks: newcomer.disks,
-            }));
-        }
+        // Whether or not any cluster keeps room now: one may before the ticket is settled.
+        taken.kept = Some(Box::new(KeptTicket {
+            demand: demand.clone(),
+            seed: ask.seed,
+            delta: match ask.delta {
+                Delta::Placed(id) => Some(id),
+                Delta::Anywhere | Delta::New(_) => place.delta,
+            },
+            disks: place.disks.clone(),
+        }));
         taken.usage =
             Usage { cpu: taken.charge.cpu, memory: taken.charge.memory, ..Usage::default() };
         let disks = place.disks.iter().copied().zip(demand.disks.iter().map(|disk| disk.size));

@@ -35,7 +35,7 @@ pub struct Taken {
     pub usage: Usage,
     pub labels: BTreeMap<String, String>,
     pub groups: Vec<Counts>,
-    /// Where a cluster keeps room for restarts.
+    /// For restart plans; `None` where only disks are taken.
     pub kept: Option<Box<KeptTicket>>,
 }
 

@@ -1,7 +1,8 @@
 //! The mirror against the plain scan: random fleets, rules and operations, decisions on their way
 //! and committed. Whatever the one answers, the other does.
 
-use super::super::{Ask, Delta, Guides, Load, Mirror, Ticket, scan};
+use super::super::keeping::Keeping;
+use super::super::{Ask, Delta, Guides, Load, Mirror, Ticket, datastore, scan};
 use crate::fleet::Fleet;
 use crate::fleet::testing::*;
 use berth_model::change::Change;
@@ -98,6 +99,14 @@ fn policy() -> impl Strategy<Value = ClusterPolicy> {
             cpu: Permille(cpu),
             memory: Permille(memory),
         }),
+        1 => (1..3_u8).prop_map(|count| Admission::HostFailures { count }),
+        1 => (1..3_u8).prop_map(|failures| Admission::Slots {
+            cpu: MilliCpus(500),
+            memory: Bytes::mib(512),
+            failures,
+        }),
+        1 => prop::collection::btree_set((1..13_u8).prop_map(host_id), 1..3)
+            .prop_map(|hosts| Admission::FailoverHosts { hosts }),
     ];
     (plan, kept, 1..3_u32, 0..200_u32).prop_map(|(strategy, admission, over, reserve)| {
         ClusterPolicy {
@@ -353,7 +362,8 @@ impl World {
     }
 
     fn take(&mut self, wish: PlacementWish) -> Result<(), TestCaseError> {
-        let ask = Ask::hold(ENDPOINT, &wish);
+        let id = ReservationId::from_bytes([self.reservations + 1; 16]);
+        let ask = Ask::hold(ENDPOINT, &wish).with_id(id.as_bytes());
         let Some(place) = self.check(&ask)? else { return Ok(()) };
         if wish.demand.datastore.is_some_and(|id| self.fleet.datastore(id).is_none()) {
             return Ok(());
@@ -386,7 +396,19 @@ impl World {
         prop_assert_eq!(&found, &expected, "{:?}", ask);
         let matched = ask.matched(&self.ahead);
         let wish = ask.wish(&matched);
-        let any = self.ahead.hosts().any(|host| self.ahead.admit(host, &wish).is_ok());
+        let mut keeping = match ask.load {
+            Load::Now => Keeping::of(&self.ahead),
+            Load::Ever => Keeping::default(),
+        };
+        let any = self.ahead.hosts().any(|host| {
+            let Some(chosen) = datastore::choose(&self.ahead, host, ask, &matched) else {
+                return false;
+            };
+            let overhead = host.facts.vm_overhead;
+            let newcomer = ask.newcomer(overhead, chosen.delta, &chosen.disks);
+            self.ahead.admit(host, &wish).is_ok()
+                && keeping.admit(&self.ahead, host, &newcomer).is_ok()
+        });
         prop_assert_eq!(found.is_some(), any);
         Ok(found)
     }
