@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const HOSTS: usize = 6;
-const SIZE: Size = Size { cpus: 256, memory: Bytes::gib(1024) };
+const SIZE: Size = Size { cpus: 4096, memory: Bytes::gib(65_536) };
 
 fn main() {
     let at = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7301".to_owned());

@@ -4,12 +4,12 @@
 
 mod cell;
 
+use berth_api::placement::Limits;
 use berth_client::view::{
     AdmissionView, CapacityRequest, DemandRequest, ExtendRequest, HostPatch, PlacementItem,
     PlacementRequest, PolicyRequest, RuleKindView, RulePut, RuleRequest, TermView, WhatIfRequest,
 };
 use berth_client::{Client, ClientError, EventsQuery, ListQuery, WriteOptions};
-use berth_api::placement::Limits;
 use berth_model::Bytes;
 use cell::{Cell, Size, http, with_cell};
 use futures_util::StreamExt as _;

@@ -184,12 +184,16 @@ impl World {
     fn churn(&mut self, decisions: usize) -> usize {
         let mut done = 0;
         while done < decisions {
-            let ids: Vec<ReservationId> = (0..BATCH)
+            let leaving = BATCH.min(self.alive.len());
+            let ids: Vec<ReservationId> = (0..leaving)
                 .map(|_| {
                     let at = self.random.random_range(0..self.alive.len());
                     self.alive.swap_remove(at)
                 })
                 .collect();
+            if ids.is_empty() {
+                break;
+            }
             self.apply_one(CommandBody::Release { ids });
             done += self.batch();
         }
@@ -200,9 +204,12 @@ impl World {
         let mut items = Vec::new();
         let mut tickets = Vec::new();
         let mut wishes: Vec<Arc<PlacementWish>> = Vec::new();
+        // Whoever holds a fleet last frees it; that is not the mirror's work.
+        let before = Arc::clone(self.mirror.fleet());
         let started = cpu();
         self.mirror.sync(&self.fleet);
         self.sync += cpu() - started;
+        drop(before);
         let started = cpu();
         while items.len() < BATCH {
             let shape = self.random.random_range(0..self.wishes.len());

@@ -60,7 +60,7 @@ pub const OPERATIONS: &[Operation] = &[
             example: r#"{"name": "edge", "policy": {"strategy": "pack"}}"#,
         }),
         answers: &[Answer { status: 201, summary: "The new cluster.", ..ONE }],
-        problems: &[Kind::NameTaken, Kind::Contradiction, Kind::NotFound],
+        problems: &[Kind::NameTaken, Kind::Conflict, Kind::Contradiction, Kind::NotFound],
         links: &[
             Link {
                 status: 201,

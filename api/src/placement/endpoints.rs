@@ -64,7 +64,7 @@ pub const OPERATIONS: &[Operation] = &[
             example: r#"{"name": "team", "quota": {"container_vms": 100}}"#,
         }),
         answers: &[Answer { status: 201, summary: "The new endpoint.", ..ONE }],
-        problems: &[Kind::NameTaken, Kind::Contradiction],
+        problems: &[Kind::NameTaken, Kind::Conflict, Kind::Contradiction],
         links: &[
             Link {
                 status: 201,

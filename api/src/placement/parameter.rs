@@ -298,9 +298,11 @@ pub const LIST: &[Parameter] = &[
         "label",
         Shape::Texts {
             least: 1,
-            most: 1024,
+            // All of them together, written in percent, fit into what an HTTP library takes as a
+            // path: 64 KiB.
+            most: 512,
             pattern: "^[A-Za-z0-9_][A-Za-z0-9_./:-]*(=[^\\u0000]*)?$",
-            times: 16,
+            times: 8,
         },
         "`name` or `name=value`; all must be there.",
     ),

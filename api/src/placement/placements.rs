@@ -18,7 +18,9 @@ use berth_model::view::{
     DecisionView, ExtendRequest, ListView, PlacementItem, PlacementRequest, PlacementsView,
     ReservationView,
 };
-use berth_model::{EndpointId, GangId, PlacementWish, Rejection, Reservation, ReservationId, Timestamp};
+use berth_model::{
+    EndpointId, GangId, PlacementWish, Rejection, Reservation, ReservationId, Timestamp,
+};
 use berth_scheduler::{Fleet, PlaceAnswer, PlaceMode, PlaceRequest, PlaceWish, SubmitError};
 use std::sync::Arc;
 use std::time::Duration;

@@ -78,7 +78,7 @@ pub const OPERATIONS: &[Operation] = &[
                          "select": [{"op": "in", "label": "app", "values": ["web"]}]}"#,
         }),
         answers: &[Answer { status: 201, summary: "The new rule.", ..ONE }],
-        problems: &[Kind::NotFound, Kind::NameTaken, Kind::Contradiction],
+        problems: &[Kind::NotFound, Kind::NameTaken, Kind::Conflict, Kind::Contradiction],
         links: &[
             Link { status: 201, to: "getRule", parameter: "rule", from: "$response.body#/id" },
             Link { status: 201, to: "putRule", parameter: "rule", from: "$response.body#/id" },

@@ -257,29 +257,12 @@ fn run_plan(arguments: PlanArguments) -> Result<()> {
 }
 
 async fn run_place(arguments: PlaceArguments) -> Result<()> {
-    let PlaceArguments {
-        size,
-        replicas,
-        batch,
-        in_flight,
-        planners,
-        http,
-        cells,
-        directory,
-    } = arguments;
+    let PlaceArguments { size, replicas, batch, in_flight, planners, http, cells, directory } =
+        arguments;
     let (hosts, vms) = size.hosts_and_vms(Size::HOSTS, 10);
     let Run { seed, json } = size.run;
-    let options = place::Options {
-        hosts,
-        vms,
-        replicas,
-        batch,
-        in_flight,
-        planners,
-        http,
-        cells,
-        seed,
-    };
+    let options =
+        place::Options { hosts, vms, replicas, batch, in_flight, planners, http, cells, seed };
     let directory = directory.unwrap_or_else(std::env::temp_dir);
     let sheet = place::run(options, &program()?, &directory).await?;
     show(&sheet, json)

@@ -8,8 +8,8 @@ use super::{Ask, Load, datastore, relax};
 use crate::fleet::Fleet;
 use crate::fleet::rules::Matched;
 use berth_model::explanation::{Refusal, Relaxation};
-use berth_model::{Explanation, Host};
 use berth_model::reservation::Victim;
+use berth_model::{Explanation, Host};
 use std::borrow::Cow;
 
 /// How many hosts each filter refused, the reasons of the first `hosts_max` of them, and the

@@ -55,7 +55,8 @@ impl Guides {
             let guide = guide_of(&seen);
             (seen, guide)
         });
-        let in_use = fleet.hosts().filter(|host| host.placed > 0 && packing.contains(&host.cluster));
+        let in_use =
+            fleet.hosts().filter(|host| host.placed > 0 && packing.contains(&host.cluster));
         let rooms = in_use.map(|host| {
             let (limit, charged) = (fleet.limit_of_host(host), host.charged);
             let cpu = limit.cpu.saturating_sub(charged.cpu);

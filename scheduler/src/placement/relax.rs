@@ -59,8 +59,7 @@ pub fn smallest(
         !keeps || Mirror::new(Arc::new(fleet.clone())).decide(ask).is_some()
     };
     let mut best: Option<(u64, Relaxation)> = None;
-    let mut cuts: Vec<Cut> =
-        fleet.hosts().flat_map(|host| cuts_for(fleet, host, &wish)).collect();
+    let mut cuts: Vec<Cut> = fleet.hosts().flat_map(|host| cuts_for(fleet, host, &wish)).collect();
     // Stable, so that the first of equals is kept and the answer is the same everywhere.
     cuts.sort_by_key(|(cost, ..)| *cost);
     let tried = cuts.into_iter().take(CUTS_TRIED);

@@ -146,7 +146,16 @@ impl Mover {
     fn ask(&self) -> Ask<'_> {
         let PlacementWish { demand, labels } = &*self.wish;
         let (endpoint, delta) = (self.endpoint, self.delta);
-        Ask { endpoint, demand, labels, image: None, delta, load: Load::Now, instead_of: None, seed: 0 }
+        Ask {
+            endpoint,
+            demand,
+            labels,
+            image: None,
+            delta,
+            load: Load::Now,
+            instead_of: None,
+            seed: 0,
+        }
     }
 }
 
@@ -228,7 +237,8 @@ impl Ahead {
         let mut moves = Vec::with_capacity(movers.len());
         for mover in movers {
             let ask = mover.ask();
-            let planned = mover.planned.map(|host| Demand { host: Some(host), ..ask.demand.clone() });
+            let planned =
+                mover.planned.map(|host| Demand { host: Some(host), ..ask.demand.clone() });
             let found = match &planned {
                 Some(demand) => mirror.decide(&Ask { demand, ..ask }),
                 None => mirror.decide(&ask),

@@ -3,9 +3,7 @@
 use crate::failover::Room;
 use crate::fleet::Fleet;
 use berth_model::reservation::Victim;
-use berth_model::{
-    ContainerVm, DatastoreId, Demand, EndpointId, Reservation, Resources, VmState,
-};
+use berth_model::{ContainerVm, DatastoreId, Demand, EndpointId, Reservation, Resources, VmState};
 use std::collections::BTreeMap;
 
 /// A member of a cluster.

@@ -14,9 +14,7 @@ use crate::placement::{Ask, Delta, Load, datastore, scan};
 use berth_model::cluster::Admission;
 use berth_model::host::NumaNodes;
 use berth_model::reservation::Place;
-use berth_model::{
-    Bytes, DatastoreId, Permille, Resources, RuleKind, Scope, Usage,
-};
+use berth_model::{Bytes, DatastoreId, Permille, Resources, RuleKind, Scope, Usage};
 use std::cmp::Reverse;
 
 /// Fewer hosts than this are asked one by one: no class is made for what only they could take.

@@ -16,13 +16,12 @@ use berth_model::{
 };
 use std::sync::Arc;
 
-/// What nearly every decision looks at.
+/// What nearly every decision looks at: one cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct Row {
     pub limit: Resources,
     pub charged: Resources,
-    pub reservable: Bytes,
-    pub reserved: Bytes,
     /// Memory that a hypervisor process costs there.
     pub overhead: Bytes,
     pub placed: u32,
@@ -43,9 +42,11 @@ pub struct Cold {
     /// Numbers of the datastores that it reaches.
     pub stores: Box<[u32]>,
     pub held: Held,
+    /// Memory that may be reserved.
+    pub reservable: Bytes,
     /// What may be charged on each NUMA node.
     pub numa: Box<[Resources]>,
-    /// Tickets that take countable things or NUMA nodes of it.
+    /// Tickets that take reserved memory, countable things or NUMA nodes of it.
     pub tickets: Vec<u32>,
 }
 
@@ -53,7 +54,6 @@ pub struct Cold {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Taking {
     charge: Resources,
-    reserved: Bytes,
     count: u32,
 }
 
@@ -106,6 +106,8 @@ pub struct Dense {
     pub stores: Vec<Store>,
     /// By cluster number.
     pub policies: Vec<Policy>,
+    /// What the policies were read from.
+    clusters: Vec<Cluster>,
 }
 
 impl Dense {
@@ -142,6 +144,42 @@ impl Dense {
         let ids = self.layout.clusters.buckets.iter().map(|bucket| ClusterId::from_bytes(bucket.0));
         let clusters = ids.map(|id| policy_of(guides, id, fleet.cluster(id)));
         self.policies = clusters.collect();
+        self.clusters = fleet.clusters().cloned().collect();
+    }
+
+    /// Whether the fleet has the clusters and policies that were read.
+    pub fn has_policies_of(&self, fleet: &Fleet) -> bool {
+        self.clusters.iter().eq(fleet.clusters())
+    }
+
+    /// Takes over a host that is where it was, its size and facts too. What tickets took is added
+    /// by `read_host`.
+    pub fn read_whole_host(&mut self, fleet: &Fleet, host: &Host, leaf: usize) {
+        let tickets = self.cold[leaf].take().map_or_else(Vec::new, |cold| cold.tickets);
+        self.cold[leaf] = Some(Cold { tickets, ..self.cold_of(fleet, host) });
+        self.rows[leaf] = self.row_of(fleet, host, leaf);
+    }
+
+    /// Opens and shuts hosts that are kept for the loss of others, as the fleet does when one is
+    /// lost or comes back; says which changed.
+    pub fn open_again(&mut self, fleet: &Fleet) -> Vec<usize> {
+        let mut changed = Vec::new();
+        for (leaf, id) in self.layout.taken() {
+            let keeps = self
+                .policy(leaf)
+                .is_some_and(|policy| matches!(policy.admission, Admission::FailoverHosts { .. }));
+            if !keeps {
+                continue;
+            }
+            let open = fleet.stand(id).is_some_and(|stand| stand.open);
+            if self.rows[leaf].open != open {
+                changed.push(leaf);
+            }
+        }
+        for leaf in &changed {
+            self.rows[*leaf].open = !self.rows[*leaf].open;
+        }
+        changed
     }
 
     fn cold_of(&self, fleet: &Fleet, host: &Host) -> Cold {
@@ -153,6 +191,7 @@ impl Dense {
             facts: Arc::clone(&host.facts),
             stores: reached.filter_map(|id| Some(self.layout.store(*id)? as u32)).collect(),
             held: host.held.clone(),
+            reservable: fleet.reservable_on_host(host),
             numa: numa.collect(),
             tickets: Vec::new(),
         }
@@ -162,8 +201,6 @@ impl Dense {
         Row {
             limit: fleet.limit_of_host(host),
             charged: host.charged,
-            reservable: fleet.reservable_on_host(host),
-            reserved: host.held.reserved,
             overhead: host.facts.vm_overhead,
             placed: host.placed,
             cluster: self.layout.clusters.of_leaf[leaf],
@@ -193,7 +230,6 @@ impl Dense {
         let row = &mut self.rows[leaf];
         let taking = &self.taking[leaf];
         row.charged = host.charged + taking.charge;
-        row.reserved = host.held.reserved + taking.reserved;
         row.placed = host.placed + taking.count;
         let Some(cold) = &mut self.cold[leaf] else { return };
         if cold.held != host.held {
@@ -219,11 +255,9 @@ impl Dense {
     pub fn enter(&mut self, number: u32, taken: &Taken) {
         if let Some(row) = self.rows.get_mut(taken.leaf) {
             row.charged = row.charged + taken.charge;
-            row.reserved += taken.reserved;
             row.placed += taken.count;
             let taking = &mut self.taking[taken.leaf];
             taking.charge = taking.charge + taken.charge;
-            taking.reserved += taken.reserved;
             taking.count += taken.count;
             if taken.has_things()
                 && let Some(cold) = &mut self.cold[taken.leaf]
@@ -246,7 +280,6 @@ impl Dense {
     pub fn leave(&mut self, taken: &Taken) {
         if let Some(taking) = self.taking.get_mut(taken.leaf) {
             taking.charge = taking.charge - taken.charge;
-            taking.reserved -= taken.reserved;
             taking.count -= taken.count;
         }
         if let Some(policy) = self.policies.get_mut(taken.cluster as usize) {
@@ -285,6 +318,7 @@ fn limit_of_node(policy: Option<&ClusterPolicy>, capacity: Resources) -> Resourc
 }
 
 fn add_things(cold: &mut Cold, taken: &Taken) {
+    cold.held.reserved += taken.reserved;
     for (name, amount) in &taken.resources {
         *cold.held.resources.entry(name.clone()).or_default() += amount;
     }

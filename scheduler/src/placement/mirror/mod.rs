@@ -39,7 +39,7 @@ pub use tickets::Ticket;
 use super::Guides;
 use super::keeping::Keeping;
 use crate::fleet::Fleet;
-use berth_model::HostId;
+use berth_model::{HostId, Rule};
 use class::Classes;
 use dense::Dense;
 use journal::Journal;
@@ -51,8 +51,10 @@ use views::Views;
 #[derive(Debug)]
 pub struct Mirror {
     fleet: Arc<Fleet>,
-    /// The fleet's hosts, policies or rules changed: all is made anew before the next decision.
+    /// Hosts came, went or moved, or policies changed: all is made anew before the next decision.
     stale: bool,
+    /// The fleet's.
+    rules: Vec<Arc<Rule>>,
     guides: Guides,
     /// Placed since the guides were learned, and placed by then.
     arrivals: u64,
@@ -78,6 +80,7 @@ impl Mirror {
             dense: Dense::default(),
             fleet,
             stale: true,
+            rules: Vec::new(),
             guides,
             arrivals: 0,
             learned_at: 0,

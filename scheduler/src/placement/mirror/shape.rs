@@ -260,16 +260,16 @@ impl Shape {
         {
             return REFUSED;
         }
-        if self.reservation > Bytes::ZERO {
-            let reserved = if self.load == Load::Now { row.reserved } else { Bytes::ZERO };
-            if self.reservation > row.reservable.saturating_sub(reserved) {
-                return REFUSED;
-            }
-        }
         let mut penalty = host_penalty;
-        if self.numa.is_some() || !self.resources.is_empty() {
+        let rare =
+            self.reservation > Bytes::ZERO || self.numa.is_some() || !self.resources.is_empty();
+        if rare {
             let Some(cold) = &dense.cold[leaf] else { return REFUSED };
-            if !self.has_resources(cold) || !self.has_nodes(cold, charge) {
+            let reserved = if self.load == Load::Now { cold.held.reserved } else { Bytes::ZERO };
+            if self.reservation > cold.reservable.saturating_sub(reserved)
+                || !self.has_resources(cold)
+                || !self.has_nodes(cold, charge)
+            {
                 return REFUSED;
             }
         }

@@ -8,7 +8,7 @@ use super::views::group_of;
 use crate::fleet::rules::GroupKey;
 use crate::fleet::{Diff, Fleet, HostBooks};
 use crate::placement::keeping::Keeping;
-use berth_model::Held;
+use berth_model::{Held, HostFacts};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Mirror {
         let diff = fleet.diff(&self.fleet);
         self.fleet = Arc::clone(fleet);
         self.foreseen = None;
-        let leaves = if self.stale || diff.topology { None } else { self.leaves_of(&diff) };
+        let leaves = if self.stale { None } else { self.leaves_of(&diff) };
         let Some(leaves) = leaves else {
             for ticket in settled {
                 self.tickets.remove(ticket);
@@ -33,6 +33,9 @@ impl Mirror {
             self.stale = true;
             return;
         };
+        if diff.topology {
+            self.follow_topology(&leaves);
+        }
         let mut touched = Touched { leaves, ..Touched::default() };
         touched.leaves.reserve(settled.len());
         for ticket in settled {
@@ -45,10 +48,14 @@ impl Mirror {
         self.learn_if_due();
     }
 
-    /// The leaves that changed; `None` where a host's facts or the set of datastores differ, though
-    /// nothing else says so.
+    /// The leaves that changed; `None` where hosts or datastores came or went, stand elsewhere or
+    /// are other hosts to a request than before, or where policies changed.
     fn leaves_of(&self, diff: &Diff) -> Option<Vec<usize>> {
-        let known = |id| self.dense.layout.store(id).is_some() && self.fleet.datastore(id).is_some();
+        if diff.topology && !self.dense.has_policies_of(&self.fleet) {
+            return None;
+        }
+        let known =
+            |id| self.dense.layout.store(id).is_some() && self.fleet.datastore(id).is_some();
         if !diff.datastores.iter().all(|id| known(*id)) {
             return None;
         }
@@ -56,12 +63,43 @@ impl Mirror {
         for (id, leaf) in self.dense.layout.leaves_of(&diff.hosts) {
             let leaf = leaf?;
             let (cold, host) = (self.dense.cold[leaf].as_ref()?, self.fleet.host(id)?);
-            if !Arc::ptr_eq(&cold.facts, &host.facts) && *cold.facts != *host.facts {
+            let moved = self.dense.policy(leaf).is_none_or(|policy| policy.id != host.cluster);
+            if moved || (!Arc::ptr_eq(&cold.facts, &host.facts) && !alike(&cold.facts, &host.facts))
+            {
                 return None;
             }
             leaves.push(leaf);
         }
         Some(leaves)
+    }
+
+    /// Hosts are where they were, but may be larger, shut or open, and rules may be others.
+    fn follow_topology(&mut self, leaves: &[usize]) {
+        if !self.rules.iter().eq(self.fleet.rules()) {
+            self.rules = self.fleet.rules().cloned().collect();
+            self.classes = Classes::default();
+            self.views.clear();
+            self.regroup();
+        }
+        for leaf in leaves {
+            let host = self.dense.layout.hosts[*leaf].and_then(|id| self.fleet.host(id));
+            if let Some(host) = host {
+                self.dense.read_whole_host(&self.fleet, host, *leaf);
+                self.hosts.add(*leaf);
+            }
+        }
+        for leaf in self.dense.open_again(&self.fleet) {
+            self.hosts.add(leaf);
+        }
+        if !self.keeping.is_empty() {
+            self.keep_anew();
+        }
+    }
+
+    fn keep_anew(&mut self) {
+        self.keeping = Keeping::of(&self.fleet);
+        let numbers: Vec<u32> = self.tickets.iter().map(|(number, _)| number).collect();
+        numbers.into_iter().for_each(|number| self.keep(number));
     }
 
     /// Takes a ticket out of the books; the rows are read again afterwards.
@@ -97,7 +135,7 @@ impl Mirror {
             }
         }
         for key in groups {
-            self.views.refresh(&key, &self.fleet, &self.dense.layout, &self.tickets);
+            self.views.forget(&key);
         }
     }
 
@@ -110,7 +148,7 @@ impl Mirror {
         let before = self.dense.rows[leaf];
         let things = |cold: &Option<Cold>| {
             let held = cold.as_ref().map(|cold| &cold.held);
-            held.filter(|held| !held.resources.is_empty() || !held.numa.is_empty()).cloned()
+            held.filter(|held| **held != Held::default()).cloned()
         };
         let held = things(&self.dense.cold[leaf]);
         self.dense.read_host(host, leaf, &self.tickets);
@@ -142,9 +180,8 @@ impl Mirror {
         for (number, taken) in self.tickets.iter() {
             self.dense.enter(number, taken);
         }
-        self.keeping = Keeping::of(&self.fleet);
-        let numbers: Vec<u32> = self.tickets.iter().map(|(number, _)| number).collect();
-        numbers.into_iter().for_each(|number| self.keep(number));
+        self.rules = self.fleet.rules().cloned().collect();
+        self.keep_anew();
     }
 
     fn learning_is_due(&self) -> bool {
@@ -183,7 +220,6 @@ impl Mirror {
         fleet.foresee_hosts(leaves.into_iter().filter_map(|leaf| {
             let row = dense.rows.get(leaf)?;
             let held = dense.cold[leaf].as_ref()?.held.clone();
-            let held = Held { reserved: row.reserved, ..held };
             let id = dense.layout.hosts[leaf]?;
             Some(HostBooks { id, charged: row.charged, held, placed: row.placed })
         }));
@@ -200,10 +236,20 @@ impl Mirror {
     }
 }
 
+/// Whether a host with the one facts is the same to every request as with the other, its size and
+/// what it has to give apart.
+fn alike(one: &HostFacts, other: &HostFacts) -> bool {
+    one.name == other.name
+        && one.labels == other.labels
+        && one.supply.domain == other.supply.domain
+        && one.supply.networks == other.supply.networks
+        && one.datastores.keys().eq(other.datastores.keys())
+}
+
 /// What has to be read again.
 #[derive(Debug, Default)]
 pub struct Touched {
     pub leaves: Vec<usize>,
     pub stores: Vec<usize>,
-    pub groups: BTreeSet<GroupKey>,
+    pub groups: Vec<GroupKey>,
 }

@@ -64,9 +64,9 @@ impl Taken {
         })
     }
 
-    /// Whether it takes countable things or NUMA nodes.
+    /// Whether it takes reserved memory, countable things or NUMA nodes.
     pub fn has_things(&self) -> bool {
-        !self.resources.is_empty() || !self.numa.is_empty()
+        self.reserved > Bytes::ZERO || !self.resources.is_empty() || !self.numa.is_empty()
     }
 }
 

@@ -63,11 +63,10 @@ impl Views {
         }
     }
 
-    /// The counts changed in the fleet, or a ticket left: makes the view anew, if it is there.
-    pub fn refresh(&mut self, key: &GroupKey, fleet: &Fleet, layout: &Layout, tickets: &Tickets) {
-        if let Some(view) = self.by_key.get_mut(key) {
-            *view = View::of(key, view.scope.clone(), fleet, layout, tickets);
-        }
+    /// The counts changed in the fleet, or a ticket left: the view is made anew when it is asked
+    /// for.
+    pub fn forget(&mut self, key: &GroupKey) {
+        self.by_key.remove(key);
     }
 }
 
