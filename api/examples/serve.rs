@@ -2,7 +2,7 @@
 //! their part, and an object of each kind under the names that the API's examples use.
 //!
 //! `cargo run -p berth-api --example serve -- 127.0.0.1:7301` prints a line once all is there, and
-//! serves until it is killed. For property-based runs against the OpenAPI document:
+//! serves until it is killed; a second argument sizes the hosts, in GiB of memory. For property-based runs against the OpenAPI document:
 //! `schemathesis --config-file api/tests/schemathesis.toml run
 //! http://127.0.0.1:7301/v1/openapi.json`. Waits are capped at a second, so that a run is not held
 //! up by what cannot be.
@@ -24,21 +24,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const HOSTS: usize = 6;
-const SIZE: Size = Size { cpus: 4096, memory: Bytes::gib(65_536) };
+/// GiB of each host's memory, if the second argument does not say.
+const MEMORY_GIB: u64 = 1024;
 
 fn main() {
     let at = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7301".to_owned());
+    let memory = std::env::args().nth(2).map_or(MEMORY_GIB, |text| text.parse().unwrap());
+    let size = Size { cpus: memory / 4, memory: Bytes::gib(memory) };
     actix_rt::System::new().block_on(async move {
         let limits = Limits { wait: Duration::from_secs(1), ..Limits::default() };
-        let cell = Cell::start_with(HOSTS, SIZE, limits, &at).await;
-        furnish(&cell).await;
+        let cell = Cell::start_with(HOSTS, size, limits, &at).await;
+        furnish(&cell, size).await;
         println!("serving http://{}/v1/openapi.json", cell.api);
         std::future::pending::<()>().await;
     });
 }
 
 /// What the examples of the document name.
-async fn furnish(cell: &Cell) {
+async fn furnish(cell: &Cell, size: Size) {
     cell.load_busybox().await;
     post(cell, "/v1/clusters", json!({"name": "spare"})).await;
     post(cell, "/v1/endpoints", json!({"name": "spare"})).await;
@@ -57,7 +60,7 @@ async fn furnish(cell: &Cell) {
         post(cell, "/v1/rules", body).await;
     }
     hold(cell).await;
-    lose_a_host(cell).await;
+    lose_a_host(cell, size).await;
 }
 
 async fn post(cell: &Cell, path: &str, body: Value) {
@@ -90,8 +93,8 @@ async fn hold(cell: &Cell) {
 }
 
 /// One that is known and gone: `lost`.
-async fn lose_a_host(cell: &Cell) {
-    let mut facts = node::facts(HOSTS + 1, SIZE);
+async fn lose_a_host(cell: &Cell, size: Size) {
+    let mut facts = node::facts(HOSTS + 1, size);
     facts.name = "lost".to_owned();
     let node = cell.join(facts).await;
     node.kill();

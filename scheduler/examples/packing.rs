@@ -54,8 +54,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// (vcpu, GiB, weight): mixes of which heuristics strand one dimension.
-const HARD: [(&str, &[(u64, u64, u64)]); 4] = [
+/// (vcpu, GiB, weight).
+type Mix = &'static [(u64, u64, u64)];
+
+/// Mixes of which heuristics strand one dimension.
+const HARD: [(&str, Mix); 4] = [
     ("skewed", &[(8, 14, 4), (16, 112, 1), (4, 28, 4), (2, 16, 4)]),
     ("pairs", &[(12, 14, 4), (16, 28, 3), (4, 28, 4), (6, 48, 2)]),
     ("thirds", &[(14, 30, 4), (13, 30, 3), (13, 40, 4), (7, 60, 2), (20, 10, 3)]),

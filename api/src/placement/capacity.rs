@@ -4,6 +4,7 @@ use super::call::Call;
 use super::errors::{Kind, Problem};
 use super::operation::{Answer, Body, Content, Operation, Verb, handler, schema_of};
 use super::page::revision;
+use super::what_if::ask_in_turn;
 use super::wish::reading;
 use super::{lookup, resolve, show};
 use actix_web::HttpResponse;
@@ -46,7 +47,7 @@ async fn ask(call: Call) -> Result<HttpResponse, Problem> {
     let wish = Arc::new(resolve::placement(fleet, endpoint, wanted.request)?);
     let most = wanted.most.unwrap_or(MOST);
     let question = Question::Capacity { endpoint, wish, most };
-    let Found::Capacity(found) = call.api.scheduler.what_if(question).await? else {
+    let Found::Capacity(found) = ask_in_turn(&call, question).await? else {
         return Err(Problem::new(Kind::Internal, "the answer is to another question"));
     };
     let clusters = found.clusters.iter().map(|(cluster, now)| ClusterCapacityView {

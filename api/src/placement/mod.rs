@@ -47,14 +47,17 @@ use berth_metrics::Registry;
 use berth_metrics::api::ApiMetrics;
 use berth_scheduler::Scheduler;
 use berth_wire::tls::{Role, Tls};
-use errors::Problem;
+use errors::{Kind, Problem};
 use events::Streams;
 use std::sync::Arc;
 use std::time::Duration;
 use table::Table;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 const WORKERS: usize = 2;
+/// Questions of what would be that are answered at once, and how long others wait for a turn.
+const QUESTIONS: usize = 2;
+const QUESTION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the placement API is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +98,23 @@ struct Api {
     registry: Registry,
     limits: Limits,
     streams: Streams,
+    /// Questions that may take seconds of a processor.
+    questions: Arc<Semaphore>,
     table: Arc<Table>,
+}
+
+impl Api {
+    /// A turn to ask what would be: few are answered at once, so that they cannot starve what is.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let turn = self.questions.clone().acquire_owned();
+        match tokio::time::timeout(QUESTION_PATIENCE, turn).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => {
+                let detail = "others ask such questions; try again in a while";
+                Err(Problem::new(Kind::TooMany, detail))
+            }
+        }
+    }
 }
 
 /// The OpenAPI document that `serve` serves.
@@ -116,7 +135,8 @@ pub async fn serve(
     let limits = options.limits;
     let streams = Streams::new(limits.streams);
     let table = Arc::new(Table::new().map_err(ServeError::Table)?);
-    let api = Api { scheduler, metrics, registry, limits, streams, table };
+    let questions = Arc::new(Semaphore::new(QUESTIONS));
+    let api = Api { scheduler, metrics, registry, limits, streams, questions, table };
     let server = HttpServer::new(move || {
         let table = api.table.clone();
         App::new()

@@ -48,7 +48,7 @@ async fn ask(call: Call) -> Result<HttpResponse, Problem> {
         (None, Some(name)) => Question::Drain { host: host(name)? },
         (None, None) => return Err(Problem::bad("nothing is asked")),
     };
-    let Found::Moves(found) = call.api.scheduler.what_if(question).await? else {
+    let Found::Moves(found) = ask_in_turn(&call, question).await? else {
         return Err(Problem::new(Kind::Internal, "the answer is to another question"));
     };
     let moves: Vec<MoveView> = found.moves.iter().map(|one| shown(fleet, one)).collect();
@@ -62,6 +62,12 @@ async fn ask(call: Call) -> Result<HttpResponse, Problem> {
         moves,
     };
     Ok(HttpResponse::Ok().json(view))
+}
+
+/// Asks once it is this request's turn.
+pub async fn ask_in_turn(call: &Call, question: Question) -> Result<Found, Problem> {
+    let _turn = call.api.turn().await?;
+    Ok(call.api.scheduler.what_if(question).await?)
 }
 
 fn shown(fleet: &Fleet, one: &Move) -> MoveView {

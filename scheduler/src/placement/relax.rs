@@ -317,6 +317,9 @@ fn fits_without_admission(fleet: &Fleet, wish: &Wish<'_>) -> bool {
     fleet.hosts().any(|host| filters.iter().all(|filter| filter(fleet, host, wish).is_ok()))
 }
 
+/// A fault domain and a cluster.
+type Stand<'a> = (&'a [(String, String)], berth_model::ClusterId);
+
 /// One more host like one that is there, empty, where that one stands.
 fn one_more_host(
     fleet: &Fleet,
@@ -325,8 +328,7 @@ fn one_more_host(
 ) -> Option<Relaxation> {
     let by_domain =
         wish.matched.required.iter().any(|spoken| matches!(spoken.scope(), Some(Scope::Domain(_))));
-    let mut tried: BTreeMap<(&[(String, String)], berth_model::ClusterId), HostId> =
-        BTreeMap::new();
+    let mut tried: BTreeMap<Stand<'_>, HostId> = BTreeMap::new();
     // The largest of each place stands for what could be added there.
     for host in fleet.hosts() {
         let place = (host.facts.supply.domain.as_slice(), host.cluster);

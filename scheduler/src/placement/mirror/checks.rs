@@ -102,7 +102,7 @@ impl<'a> Rule<'a> {
                 (subjects + 1).saturating_sub(self.least.saturating_add(*max_skew))
             }
             RuleKind::Near { .. } if self.spoken.subject => {
-                u32::from(peers == 0 && !(self.spoken.peer && !group.has_peer_in_bucket()))
+                u32::from(peers == 0 && (!self.spoken.peer || group.has_peer_in_bucket()))
             }
             RuleKind::Away { .. } => {
                 let of_peers = if self.spoken.subject { peers } else { 0 };
@@ -153,7 +153,7 @@ impl<'a> Rule<'a> {
         let group = &self.view.group;
         let by_peers = match self.spoken.kind() {
             RuleKind::Together { .. } if group.occupied() > 0 => false,
-            RuleKind::Near { .. } if !(self.spoken.peer && !group.has_peer_in_bucket()) => true,
+            RuleKind::Near { .. } if !self.spoken.peer || group.has_peer_in_bucket() => true,
             RuleKind::Together { .. }
             | RuleKind::Near { .. }
             | RuleKind::Apart { .. }

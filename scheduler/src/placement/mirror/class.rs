@@ -14,6 +14,9 @@ use crate::fleet::rules::Matched;
 use crate::placement::Ask;
 use std::collections::BTreeMap;
 
+/// Leaves that are refreshed together.
+const RUN: usize = 32;
+
 /// Shapes that are remembered at once.
 const CLASSES_MAX: usize = 256;
 
@@ -68,8 +71,20 @@ impl Class {
         for store in changed_stores {
             self.refresh_store(fleet, dense, store);
         }
-        for leaf in changed_hosts {
-            self.refresh_leaf(dense, leaf);
+        // The memory that a run of leaves needs is asked for at once, not leaf by leaf.
+        let mut run = [0; RUN];
+        let mut changed_hosts = changed_hosts.peekable();
+        while changed_hosts.peek().is_some() {
+            let mut length = 0;
+            for (place, leaf) in run.iter_mut().zip(&mut changed_hosts) {
+                *place = leaf;
+                length += 1;
+            }
+            let touch = |leaf: &usize| self.tree.key(*leaf) ^ u64::from(dense.rows[*leaf].placed);
+            std::hint::black_box(run[..length].iter().map(touch).fold(0, |all, one| all ^ one));
+            for leaf in &run[..length] {
+                self.refresh_leaf(dense, *leaf);
+            }
         }
         self.tree.close();
         if let Some(keys) = &mut self.store_keys {

@@ -25,7 +25,7 @@ impl Mirror {
     pub fn decide(&mut self, ask: &Ask<'_>) -> Option<Place> {
         self.refresh();
         if self.takes_over(ask.instead_of) {
-            return scan::decide(&*self.foreseen(), &self.guides, ask);
+            return scan::decide(&self.foreseen(), &self.guides, ask);
         }
         let matched = ask.matched(&self.fleet);
         let (leaf, class) = self.best(ask, &matched)?;
@@ -44,7 +44,7 @@ impl Mirror {
             && ask.demand.disks.is_empty()
             && !matched.iter().any(|spoken| spoken.scope() == Some(&Scope::Datastore));
         if !plain {
-            return scan::decide_datastore(&*self.foreseen(), ask);
+            return scan::decide_datastore(&self.foreseen(), ask);
         }
         let class = self.classes.of(ask, &matched, true);
         let class = self.classes.get_mut(class);

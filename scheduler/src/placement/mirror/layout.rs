@@ -94,8 +94,8 @@ impl Layout {
 
     fn number(&mut self, fleet: &Fleet) {
         let size = self.hosts.len();
-        let axis = || Axis { of_leaf: vec![NONE; size], ..Axis::default() };
-        self.clusters = axis();
+        let axis = move || Axis { of_leaf: vec![NONE; size], ..Axis::default() };
+        self.clusters = Axis { of_leaf: vec![NONE; size], ..Axis::default() };
         for (leaf, id) in self.hosts.iter().enumerate() {
             let Some(host) = id.and_then(|id| fleet.host(id)) else { continue };
             self.leaves.push((host.id, leaf as u32));

@@ -84,10 +84,10 @@ impl Shape {
             sorts: Shape::sorts(ask, matched),
             seeks,
         };
-        shape.preference = shape.fixed.iter().any(|spoken| is_preferred(spoken));
-        shape.needs = u8::from(shape.one_disk().is_some()) * TAKES
-            | u8::from(shape.image.is_some()) * HOLDS
-            | u8::from(matches!(shape.delta, Delta::Placed(_))) * IS;
+        shape.preference = shape.fixed.iter().any(is_preferred);
+        shape.needs = (u8::from(shape.one_disk().is_some()) * TAKES)
+            | (u8::from(shape.image.is_some()) * HOLDS)
+            | (u8::from(matches!(shape.delta, Delta::Placed(_))) * IS);
         shape
     }
 
@@ -177,7 +177,7 @@ impl Shape {
         });
         let holds = self.image.as_ref().is_some_and(|image| image.contains(&store.id));
         let is = self.delta == Delta::Placed(store.id);
-        u8::from(takes) * TAKES | u8::from(holds) * HOLDS | u8::from(is) * IS
+        (u8::from(takes) * TAKES) | (u8::from(holds) * HOLDS) | (u8::from(is) * IS)
     }
 
     fn suits(&self, fleet: &Fleet, id: DatastoreId, labels: &BTreeMap<String, String>) -> bool {

@@ -8,7 +8,7 @@ use super::views::group_of;
 use crate::fleet::rules::GroupKey;
 use crate::fleet::{Diff, Fleet, HostBooks};
 use crate::placement::keeping::Keeping;
-use berth_model::{Held, HostFacts};
+use berth_model::{Held, Host, HostFacts};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Mirror {
         let diff = fleet.diff(&self.fleet);
         self.fleet = Arc::clone(fleet);
         self.foreseen = None;
-        let leaves = if self.stale { None } else { self.leaves_of(&diff) };
+        let leaves = if self.stale { None } else { self.leaves_of(&diff, fleet) };
         let Some(leaves) = leaves else {
             for ticket in settled {
                 self.tickets.remove(ticket);
@@ -36,22 +36,30 @@ impl Mirror {
         if diff.topology {
             self.follow_topology(&leaves);
         }
-        let mut touched = Touched { leaves, ..Touched::default() };
-        touched.leaves.reserve(settled.len());
+        let mut touched =
+            Touched { leaves: Vec::with_capacity(settled.len()), ..Touched::default() };
         for ticket in settled {
             self.give_back(ticket, &mut touched);
         }
         let layout = &self.dense.layout;
         touched.stores.extend(diff.datastores.iter().filter_map(|id| layout.store(*id)));
         touched.groups.extend(diff.groups);
+        // Most that were settled changed in the fleet too.
+        touched.leaves.sort_unstable();
+        let mut known = leaves.iter().map(|(leaf, _)| *leaf).collect::<Vec<_>>();
+        known.sort_unstable();
+        touched.leaves.retain(|leaf| known.binary_search(leaf).is_err());
+        for (leaf, host) in leaves {
+            self.read_leaf(leaf, host);
+        }
         self.read_again(touched);
         self.learn_if_due();
     }
 
     /// The leaves that changed; `None` where hosts or datastores came or went, stand elsewhere or
     /// are other hosts to a request than before, or where policies changed.
-    fn leaves_of(&self, diff: &Diff) -> Option<Vec<usize>> {
-        if diff.topology && !self.dense.has_policies_of(&self.fleet) {
+    fn leaves_of<'a>(&self, diff: &Diff, fleet: &'a Fleet) -> Option<Vec<(usize, &'a Host)>> {
+        if diff.topology && !self.dense.has_policies_of(fleet) {
             return None;
         }
         let known =
@@ -62,31 +70,28 @@ impl Mirror {
         let mut leaves = Vec::with_capacity(diff.hosts.len());
         for (id, leaf) in self.dense.layout.leaves_of(&diff.hosts) {
             let leaf = leaf?;
-            let (cold, host) = (self.dense.cold[leaf].as_ref()?, self.fleet.host(id)?);
+            let (cold, host) = (self.dense.cold[leaf].as_ref()?, fleet.host(id)?);
             let moved = self.dense.policy(leaf).is_none_or(|policy| policy.id != host.cluster);
             if moved || (!Arc::ptr_eq(&cold.facts, &host.facts) && !alike(&cold.facts, &host.facts))
             {
                 return None;
             }
-            leaves.push(leaf);
+            leaves.push((leaf, host));
         }
         Some(leaves)
     }
 
     /// Hosts are where they were, but may be larger, shut or open, and rules may be others.
-    fn follow_topology(&mut self, leaves: &[usize]) {
+    fn follow_topology(&mut self, leaves: &[(usize, &Host)]) {
         if !self.rules.iter().eq(self.fleet.rules()) {
             self.rules = self.fleet.rules().cloned().collect();
             self.classes = Classes::default();
             self.views.clear();
             self.regroup();
         }
-        for leaf in leaves {
-            let host = self.dense.layout.hosts[*leaf].and_then(|id| self.fleet.host(id));
-            if let Some(host) = host {
-                self.dense.read_whole_host(&self.fleet, host, *leaf);
-                self.hosts.add(*leaf);
-            }
+        for (leaf, host) in leaves {
+            self.dense.read_whole_host(&self.fleet, host, *leaf);
+            self.hosts.add(*leaf);
         }
         for leaf in self.dense.open_again(&self.fleet) {
             self.hosts.add(leaf);
@@ -120,8 +125,11 @@ impl Mirror {
         let Touched { mut leaves, mut stores, groups } = touched;
         leaves.sort_unstable();
         leaves.dedup();
+        let fleet = Arc::clone(&self.fleet);
         for leaf in leaves {
-            self.read_leaf(leaf);
+            if let Some(host) = self.dense.layout.hosts[leaf].and_then(|id| fleet.host(id)) {
+                self.read_leaf(leaf, host);
+            }
         }
         stores.sort_unstable();
         stores.dedup();
@@ -139,9 +147,7 @@ impl Mirror {
         }
     }
 
-    fn read_leaf(&mut self, leaf: usize) {
-        let host = self.dense.layout.hosts[leaf].and_then(|id| self.fleet.host(id));
-        let Some(host) = host else { return };
+    fn read_leaf(&mut self, leaf: usize, host: &Host) {
         if !self.keeping.is_empty() {
             self.keeping.follow(&self.fleet, host);
         }

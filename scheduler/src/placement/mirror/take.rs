@@ -39,7 +39,7 @@ impl Mirror {
     /// the smallest. Only where the cluster's policy lets one displace another.
     pub fn displace(&mut self, ask: &Ask<'_>) -> Option<(Place, Vec<Victim>)> {
         self.refresh();
-        victims::displace(&*self.foreseen(), ask)
+        victims::displace(&self.foreseen(), ask)
     }
 
     /// How many more of this shape fit, `most` at most: taken one by one and given back.
@@ -189,6 +189,9 @@ impl Mirror {
 
     /// The counts that it is in: on hosts if it takes of one, on datastores if it has disks.
     fn groups_of(&self, taken: &Taken, matched: &Matched) -> Vec<Counts> {
+        if matched.is_empty() {
+            return Vec::new();
+        }
         let mut disks: Vec<Bucket> =
             taken.disks.iter().map(|(id, ..)| Bucket::datastore(*id)).collect();
         disks.sort_unstable();

@@ -149,7 +149,7 @@ impl<R> Desk<R> {
         };
         for (item, wanted) in (0..).zip(&job.wanted.items) {
             self.counts.decided += 1;
-            match find(mirror, &wanted, job.wish(wanted.wish), item, &found) {
+            match find(mirror, wanted, job.wish(wanted.wish), item, &found) {
                 Some(place) => found.push(place),
                 None => {
                     nowhere.push(Nowhere { item, found_before: found.len() });
