@@ -276,10 +276,10 @@ async fn create(call: Call) -> Result<HttpResponse, Problem> {
 
 /// Ids follow from the key, so another's reservation is that of another request with the key.
 fn trouble(error: SubmitError) -> Problem {
-    match error {
-        SubmitError::Rejected(Rejection::OtherReservation(_)) => Rejection::KeyReused.into(),
-        error => error.into(),
+    if matches!(error, SubmitError::Rejected(Rejection::OtherReservation(_))) {
+        return Rejection::KeyReused.into();
     }
+    error.into()
 }
 
 /// Shapes seen lately that an item is held against before it counts as another: requests of many

@@ -73,10 +73,11 @@ impl Commits {
         if reserve.items.is_empty() {
             return Ok(Vec::new());
         }
-        match self.apply(CommandBody::Reserve(Box::new(reserve)))? {
-            Change::Reserved { items } => Ok(items),
-            odd => Err(EngineError::OddAnswer(Box::new(odd))),
+        let change = self.apply(CommandBody::Reserve(Box::new(reserve)))?;
+        if let Change::Reserved { items } = change {
+            return Ok(items);
         }
+        Err(EngineError::OddAnswer(Box::new(change)))
     }
 
     /// Holds one place that was decided elsewhere.

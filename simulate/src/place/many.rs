@@ -84,10 +84,9 @@ impl Member {
         let Options { vms, batch, .. } = self.options;
         let wave = Wave { from: 0, to: vms, batch, in_flight: self.options.batches() };
         let cpu = self.cell.cpu();
-        match self.cell.order(self.leader, &Order::Place(wave)).await? {
-            Told::Placed(found) => Ok((found, self.cell.cpu().saturating_sub(cpu))),
-            _ => Err(PlaceError::OddAnswer),
-        }
+        let told = self.cell.order(self.leader, &Order::Place(wave)).await?;
+        let Told::Placed(found) = told else { return Err(PlaceError::OddAnswer) };
+        Ok((found, self.cell.cpu().saturating_sub(cpu)))
     }
 
     async fn check(&mut self, found: Placings, cpu: Duration) -> Result<Filled, PlaceError> {

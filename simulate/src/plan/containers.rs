@@ -23,6 +23,9 @@ use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// What each host is to run.
+type Started = BTreeMap<HostId, Vec<(ContainerId, Epoch)>>;
+
 /// Container VMs that come and go in one round.
 const ROUND: u32 = 64;
 const ROUNDS_MIN: u32 = 4;
@@ -146,21 +149,21 @@ impl Bench {
     }
 
     /// Plans once and applies the plan; answers what each host is to run.
-    fn plan(&mut self) -> Result<(BTreeMap<HostId, Vec<(ContainerId, Epoch)>>, bool), EngineError> {
+    fn plan(&mut self) -> Result<(Started, bool), EngineError> {
         let cpu = clock::process_cpu();
         let index = self.commits.fleet().index();
         let plan = self.planner.plan(&self.commits.snapshot(), index);
         self.planning += clock::process_cpu().saturating_sub(cpu);
         self.refused += plan.refusals.len() as u64;
         let items = plan.items;
-        let mut hosts: BTreeMap<HostId, Vec<(ContainerId, Epoch)>> = BTreeMap::new();
+        let mut hosts = Started::new();
         if items.is_empty() {
             return Ok((hosts, plan.more));
         }
         let place = CommandBody::Place { planned_at: plan.planned_at, items: items.clone() };
-        let answers = match self.commits.apply(place)? {
-            Change::Placed { items } => items,
-            odd => return Err(EngineError::OddAnswer(Box::new(odd))),
+        let change = self.commits.apply(place)?;
+        let Change::Placed { items: answers } = change else {
+            return Err(EngineError::OddAnswer(Box::new(change)));
         };
         let cpu = clock::process_cpu();
         let (outcome, fleet) = (Outcome::Applied(&answers), self.commits.snapshot());

@@ -23,6 +23,7 @@ mod checks;
 mod class;
 mod decide;
 mod dense;
+mod gates;
 mod journal;
 mod layout;
 mod numa;
@@ -36,13 +37,15 @@ mod views;
 
 pub use tickets::Ticket;
 
-use super::Guides;
 use super::keeping::Keeping;
+use super::{Ask, Guides};
 use crate::fleet::Fleet;
-use berth_model::{HostId, Rule};
+use crate::fleet::rules::Matched;
+use berth_model::{EndpointId, HostId, Rule};
 use class::Classes;
 use dense::Dense;
 use journal::Journal;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tickets::Tickets;
 use views::Views;
@@ -67,6 +70,8 @@ pub struct Mirror {
     tickets: Tickets,
     /// What clusters keep for the loss of hosts.
     keeping: Keeping,
+    /// The rules that speak of the last request, and whose it was: the next is most often alike.
+    matched: (EndpointId, BTreeMap<String, String>, Arc<Matched>),
     /// The host of the last decision and its leaf: it is most often taken next.
     latest: (HostId, usize),
     /// With every ticket applied; made when first needed.
@@ -90,6 +95,7 @@ impl Mirror {
             views: Views::default(),
             tickets: Tickets::default(),
             keeping: Keeping::default(),
+            matched: (EndpointId::SYSTEM, BTreeMap::new(), Arc::default()),
             latest: (HostId::from_bytes([0; 16]), usize::MAX),
             foreseen: None,
         }
@@ -98,6 +104,23 @@ impl Mirror {
     /// The fleet that it follows.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
+    }
+
+    /// The rules that speak of a request.
+    fn matched(&mut self, ask: &Ask<'_>) -> Arc<Matched> {
+        let (endpoint, labels, matched) = &self.matched;
+        if *endpoint == ask.endpoint && labels == ask.labels {
+            return Arc::clone(matched);
+        }
+        let matched = Arc::new(ask.matched(&self.fleet));
+        self.matched = (ask.endpoint, ask.labels.clone(), Arc::clone(&matched));
+        matched
+    }
+
+    /// Forgets which rules spoke of the last request: they may be others now.
+    fn match_again(&mut self) {
+        let matched = self.fleet.matched(EndpointId::SYSTEM, &BTreeMap::new());
+        self.matched = (EndpointId::SYSTEM, BTreeMap::new(), Arc::new(matched));
     }
 
     /// What packing has learned; the plain scan takes it too.

@@ -87,6 +87,7 @@ impl Mirror {
             self.rules = self.fleet.rules().cloned().collect();
             self.classes = Classes::default();
             self.views.clear();
+            self.match_again();
             self.regroup();
         }
         for (leaf, host) in leaves {
@@ -181,6 +182,7 @@ impl Mirror {
         self.views.clear();
         self.foreseen = None;
         self.latest.1 = usize::MAX;
+        self.match_again();
         self.tickets.move_to(&self.dense.layout);
         self.regroup();
         for (number, taken) in self.tickets.iter() {

@@ -13,7 +13,7 @@ impl Mirror {
     /// Counts a decision until its ticket is settled and the next fleet is taken over.
     pub fn take(&mut self, ask: &Ask<'_>, place: &Place) -> Ticket {
         self.refresh();
-        let matched = ask.matched(&self.fleet);
+        let matched = self.matched(ask);
         let taken = self.taken(ask, place, &matched);
         self.enter(taken)
     }
@@ -21,7 +21,7 @@ impl Mirror {
     /// The same for the datastore of one that is to be created: only its disk counts.
     pub fn take_datastore(&mut self, ask: &Ask<'_>, datastore: DatastoreId) -> Ticket {
         self.refresh();
-        let matched = ask.matched(&self.fleet);
+        let matched = self.matched(ask);
         let nowhere = HostId::from_bytes([0; 16]);
         let mut taken = self.nothing(ask, nowhere);
         if !self.takes_over(ask.instead_of) {
