@@ -38,9 +38,9 @@ enum Verb {
     Keeper(daemon::Arguments),
     /// Run the switch of a host: networks of its container VMs.
     Switch(daemon::Arguments),
-    Get(verbs::get::Arguments),
-    Explain(verbs::explain::Arguments),
-    Create(verbs::create::Arguments),
+    Get(Box<verbs::get::Arguments>),
+    Explain(Box<verbs::explain::Arguments>),
+    Create(Box<verbs::create::Arguments>),
     Start(verbs::change::StartArguments),
     Stop(verbs::change::StopArguments),
     Delete(verbs::change::DeleteArguments),
@@ -146,9 +146,9 @@ fn run(arguments: Arguments) -> Result<()> {
             start_logging("warn")?;
             actix_rt::System::new().block_on(up::down::down(arguments))
         }
-        Verb::Get(arguments) => verb(start_logging("warn"), verbs::get::run(arguments)),
-        Verb::Explain(arguments) => verb(start_logging("warn"), verbs::explain::run(arguments)),
-        Verb::Create(arguments) => verb(start_logging("warn"), verbs::create::run(arguments)),
+        Verb::Get(arguments) => verb(start_logging("warn"), verbs::get::run(*arguments)),
+        Verb::Explain(arguments) => verb(start_logging("warn"), verbs::explain::run(*arguments)),
+        Verb::Create(arguments) => verb(start_logging("warn"), verbs::create::run(*arguments)),
         Verb::Start(arguments) => verb(start_logging("warn"), verbs::change::start(arguments)),
         Verb::Stop(arguments) => verb(start_logging("warn"), verbs::change::stop(arguments)),
         Verb::Delete(arguments) => verb(start_logging("warn"), verbs::change::delete(arguments)),
