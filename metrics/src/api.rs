@@ -28,6 +28,10 @@ pub struct ApiMetrics {
     pub hijacked: IntGauge,
     streams_open: IntGaugeVec,
     streams_failed: IntCounterVec,
+    /// Streams of events that clients follow.
+    pub event_streams: IntGauge,
+    /// Those that were cut, for their clients took nothing.
+    pub event_streams_cut: IntCounter,
 }
 
 impl ApiMetrics {
@@ -79,7 +83,17 @@ impl ApiMetrics {
                 ),
                 &["kind"],
             )?,
+            event_streams: IntGauge::new(
+                "berth_api_event_streams",
+                "Streams of events that clients of /v1 follow.",
+            )?,
+            event_streams_cut: IntCounter::new(
+                "berth_api_event_streams_cut_total",
+                "Streams of events that were cut, for their clients took nothing.",
+            )?,
         };
+        registry.register(Box::new(metrics.event_streams.clone()))?;
+        registry.register(Box::new(metrics.event_streams_cut.clone()))?;
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;

@@ -1,10 +1,10 @@
 //! The placement API: `/v1` over HTTP, JSON in and out, and what an operator's probes ask.
 //!
 //! ```text
-//!  table of operations ─┬─► routes      middleware (request id, metrics)
-//!                       ├─► checks      call (parameters, body held against their schemas)
-//!                       └─► document        └─► a resource's handler ─► wish, resolve ─► scheduler
-//!                                               show (fleet ─► model::view)   errors (─► problem+json)
+//!  table of operations ─┬─► routes    middleware (request id, metrics)
+//!                       ├─► checks    call (parameters, body held against their schemas)
+//!                       └─► document     └─► a resource's handler ─► wish, resolve ─► scheduler
+//!                                            show (fleet ─► model::view)   errors (─► problem+json)
 //! ```
 //! Promises: any replica serves any request; a read is as of a read index unless it asks for
 //! `consistency=stale`; every list is paged by opaque tokens; a query parameter or member that is

@@ -317,6 +317,17 @@ fn headers(etag: bool) -> Value {
         },
     });
     if etag {
+        let number = |what: &str| {
+            json!({
+                "description": what,
+                "schema": {
+                    "type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX,
+                },
+            })
+        };
+        headers["Berth-Applied-Index"] = number("Of reads: what this replica has applied.");
+        headers["Berth-Age-Ms"] =
+            number("Of reads: for how long the answer may have been overtaken, at most.");
         headers["ETag"] = json!({
             "description": "The state that is shown: for If-None-Match, and for If-Match of a \
                             change.",

@@ -22,6 +22,8 @@ impl Filter {
     }
 }
 
+const COMPACTED: &str = "not everything after that revision is kept any more";
+
 pub fn gone(why: &str) -> Problem {
     Problem::new(Kind::Gone, format!("{why}; list the objects anew and watch from there"))
 }
@@ -37,7 +39,7 @@ pub struct Page {
 /// The first events after `after`: whole revisions, so that a page may be a little longer than
 /// `limit`.
 pub fn page(fleet: &Fleet, after: u64, limit: usize, filter: &Filter) -> Result<Page, Problem> {
-    let events = fleet.events_after(after).map_err(|compacted| gone(&compacted.to_string()))?;
+    let events = fleet.events_after(after).map_err(|_| gone(COMPACTED))?;
     let mut page = Page { events: Vec::new(), after: fleet.index().max(after), more: false };
     let mut last = after;
     for event in events.filter(|event| filter.wants(event)) {
@@ -59,7 +61,7 @@ pub fn revisions(
     most: usize,
     filter: &Filter,
 ) -> Result<Vec<(u64, RevisionView)>, Problem> {
-    let events = fleet.events_after(after).map_err(|compacted| gone(&compacted.to_string()))?;
+    let events = fleet.events_after(after).map_err(|_| gone(COMPACTED))?;
     let mut revisions: Vec<(u64, RevisionView)> = Vec::new();
     for event in events.filter(|event| filter.wants(event)) {
         match revisions.last_mut() {

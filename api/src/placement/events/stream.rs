@@ -20,7 +20,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A client that takes nothing for so long is cut.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Messages between the task and the socket.
-const AHEAD: usize = 16;
+const AHEAD: usize = 4;
 /// Revisions looked up at once.
 const REVISIONS: usize = 64;
 
@@ -45,10 +45,16 @@ pub fn open(call: &Call, after: u64, filter: Filter) -> Result<HttpResponse, Pro
     // What is gone already is told as a problem, while there is a status to tell it by.
     feed::revisions(&fleets.borrow(), after, 1, &filter)?;
     let permit = call.api.streams.enter()?;
+    let metrics = call.api.metrics.clone();
     let (sender, receiver) = mpsc::channel(AHEAD);
     let follower = Follower { fleets, filter, after, sender };
     actix_rt::spawn(async move {
-        follower.run().await;
+        metrics.event_streams.inc();
+        // What is cut short can be resumed.
+        if follower.run().await == Err(Cut::Slow) {
+            metrics.event_streams_cut.inc();
+        }
+        metrics.event_streams.dec();
         drop(permit);
     });
     let body = ReceiverStream::new(receiver).map(Ok::<Bytes, std::io::Error>);
@@ -65,16 +71,17 @@ struct Follower {
     sender: mpsc::Sender<Bytes>,
 }
 
-/// The client is gone, or reads too slowly.
-struct Cut;
+/// Why a stream ends before the process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// The client is gone.
+    Gone,
+    /// It reads too slowly.
+    Slow,
+}
 
 impl Follower {
-    async fn run(mut self) {
-        // Ends with the client, or with the process: what is cut short can be resumed.
-        let _: Result<(), Cut> = self.follow().await;
-    }
-
-    async fn follow(&mut self) -> Result<(), Cut> {
+    async fn run(mut self) -> Result<(), Cut> {
         self.send("retry: 1000\n\n".to_owned()).await?;
         loop {
             let fleet = self.fleets.borrow_and_update().clone();
@@ -88,7 +95,7 @@ impl Follower {
                     Ok(Err(_)) => return Ok(()),
                     Err(_) => self.heartbeat(&fleet).await?,
                 },
-                () = self.sender.closed() => return Err(Cut),
+                () = self.sender.closed() => return Err(Cut::Gone),
             }
         }
     }
@@ -127,7 +134,8 @@ impl Follower {
     async fn send(&self, text: String) -> Result<(), Cut> {
         match tokio::time::timeout(PATIENCE, self.sender.send(text.into())).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Cut),
+            Ok(Err(_)) => Err(Cut::Gone),
+            Err(_) => Err(Cut::Slow),
         }
     }
 }
