@@ -4,8 +4,9 @@
 //! of a grid, what the best fill of it is worth at these prices. Putting a shape on a host costs
 //! what the host's free room loses in worth beyond the price of the shape itself: nothing on a host
 //! where the shape is part of a best fill, much where it takes the cpu that memory-hungry shapes
-//! need beside them. A little weight on the worth that stays free makes it prefer full hosts to
-//! empty ones, as best fit does, measured in what the mix can use instead of in cores or bytes.
+//! need beside them. A little weight on the room that stays free makes it prefer full hosts to
+//! empty ones, as best fit does. That room is measured in shares of both dimensions, not by price:
+//! what the mix of today leaves unused is worth nothing today, and the mix of tomorrow may need it.
 //!
 //! How much weight depends on how much lies idle. While a fleet grows, hosts that wait for what
 //! they lack are few and soon filled, and avoiding waste is all. Once container VMs leave as often
@@ -46,7 +47,7 @@ pub struct Guide {
 /// What counts besides waste, in 256ths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Weights {
-    /// Of the worth that stays free.
+    /// Of the room that stays free.
     stay: u32,
     /// Of opening an empty host, in its worth.
     opening: u32,
@@ -60,6 +61,8 @@ struct Learned {
     prices: Vec<Priced>,
     /// Sizes of hosts: a free vector of exactly this size is an empty host.
     sizes: Vec<Resources>,
+    /// The most of each dimension that any host has.
+    largest: Resources,
 }
 
 impl Guide {
@@ -118,6 +121,7 @@ impl Guide {
                 memory,
                 worth: Table::new(cpu.most, memory.most, &items),
                 prices,
+                largest,
                 sizes: kinds.into_iter().map(|(size, _)| size).collect(),
             })),
             weights: Weights { stay: settings.stay_weight, opening: settings.opening_weight },
@@ -178,6 +182,16 @@ impl Guide {
 }
 
 impl Learned {
+    /// What is free of both dimensions, in shares of what the largest host has: at most 2^20.
+    fn room(&self, free: Resources) -> u32 {
+        let share = |part: u64, whole: u64| {
+            u128::from(part.min(whole)) * u128::from(ONE / 2) / u128::from(whole.max(1))
+        };
+        let Resources { cpu, memory } = self.largest;
+        let both = share(free.cpu.0, cpu.0) + share(free.memory.0, memory.0);
+        u32::try_from(both).unwrap_or(u32::MAX)
+    }
+
     fn worth(&self, free: Resources) -> u32 {
         self.worth.value(self.cpu.down(free.cpu.0), self.memory.down(free.memory.0))
     }
@@ -199,7 +213,7 @@ impl Learned {
         // Worth is about 2^20 at most and weights are below 2^10, so nothing saturates in practice.
         waste
             .saturating_mul(WEIGHT_ONE)
-            .saturating_add(stays.saturating_mul(weights.stay))
+            .saturating_add(self.room(after).saturating_mul(weights.stay))
             .saturating_add(had.saturating_mul(opens))
             .min(DOES_NOT_FIT - 1)
     }

@@ -20,7 +20,7 @@ pub struct Settings {
     pub gap_millionths: u32,
     /// Cells of the table of free vectors, four bytes each, 1,024 to 4,194,304.
     pub cells: u32,
-    /// Weight of the worth that stays free against waste, in 256ths, 0 to 1,000.
+    /// Weight of the room that stays free against waste, in 256ths, 0 to 1,000.
     pub stay_weight: u32,
     /// By how much it grows per share of the hosts in use that lies idle, in 256ths, 0 to
     /// 1,000,000.

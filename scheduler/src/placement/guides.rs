@@ -15,6 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Fewer placed than this say nothing about a mix.
 const PLACED_MIN: u64 = 64;
 
+/// Where more is there, each so-manieth is looked at: ids are random, so that is a fair sample of
+/// the mix, and the same whenever the fleet is.
+const LOOKED_AT_MAX: usize = 1 << 14;
+
 /// See the module; best fit where too little is placed.
 #[derive(Clone, Debug, Default)]
 pub struct Guides {
@@ -97,10 +101,13 @@ fn look(fleet: &Fleet, packing: &BTreeSet<ClusterId>) -> Option<Seen> {
         let limit = fleet.limit_of_host(host);
         *seen.sizes.entry((limit.cpu.0, limit.memory.0)).or_default() += 1;
     }
-    let charges = fleet.containers().filter_map(|vm| vm.state.charged());
-    let held = fleet.reservations().map(|held| (held.place.host, held.charge));
+    let all = fleet.clusters().all(|cluster| packing.contains(&cluster.id));
+    let objects = fleet.containers().len() + fleet.reservations().len();
+    let step = objects / LOOKED_AT_MAX + 1;
+    let charges = fleet.containers().step_by(step).filter_map(|vm| vm.state.charged());
+    let held = fleet.reservations().step_by(step).map(|held| (held.place.host, held.charge));
     for (host, charge) in charges.chain(held) {
-        if fleet.host(host).is_some_and(|host| packing.contains(&host.cluster)) {
+        if all || fleet.host(host).is_some_and(|host| packing.contains(&host.cluster)) {
             *seen.mix.entry((charge.cpu.0, charge.memory.0)).or_default() += 1;
         }
     }

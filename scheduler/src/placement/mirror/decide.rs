@@ -303,6 +303,10 @@ impl Mirror {
         penalty: impl Fn(usize) -> u32,
     ) -> Option<DatastoreId> {
         let size = shape.one_disk()?.size;
+        let only = self.dense.rows[leaf].only_store;
+        if let Some(store) = self.dense.stores.get(only as usize) {
+            return (mask(only as usize) & TAKES != 0).then_some(store.id);
+        }
         let reached = &self.dense.cold[leaf].as_ref()?.stores;
         let takers =
             reached.iter().map(|store| *store as usize).filter(|store| mask(*store) & TAKES != 0);

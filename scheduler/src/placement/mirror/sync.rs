@@ -183,7 +183,7 @@ impl Mirror {
         self.foreseen = None;
         self.latest.1 = usize::MAX;
         self.match_again();
-        self.tickets.move_to(&self.dense.layout);
+        self.tickets.move_to(&self.dense.layout, &self.dense.rows);
         self.regroup();
         for (number, taken) in self.tickets.iter() {
             self.dense.enter(number, taken);
@@ -244,10 +244,11 @@ impl Mirror {
     }
 }
 
-/// Whether a host with the one facts is the same to every request as with the other, its size and
-/// what it has to give apart.
+/// Whether a host with the one facts is the same to every request, and to those that run there, as
+/// with the other, its size and what it has to give apart.
 fn alike(one: &HostFacts, other: &HostFacts) -> bool {
     one.name == other.name
+        && one.vm_overhead == other.vm_overhead
         && one.labels == other.labels
         && one.supply.domain == other.supply.domain
         && one.supply.networks == other.supply.networks

@@ -3,7 +3,9 @@
 //! Promises: what a ticket took is given back when it is settled and the next fleet is taken over,
 //! neither earlier nor later. Does not: know whether the decision was committed; the fleet tells.
 
+use super::dense::Row;
 use super::layout::{Layout, NONE};
+use crate::fleet::admit::numa_share;
 use crate::fleet::rules::{Bucket, GroupKey, Spoken};
 use crate::placement::keeping::Newcomer;
 use berth_model::{Bytes, DatastoreId, Demand, EndpointId, HostId, NumaNodes, Resources, Usage};
@@ -156,11 +158,21 @@ impl Tickets {
         }
     }
 
-    /// Numbers of hosts and datastores as a new layout has them.
-    pub fn move_to(&mut self, layout: &Layout) {
+    /// Numbers of hosts and datastores as a new layout has them, and charges as they are now.
+    pub fn move_to(&mut self, layout: &Layout, rows: &[Row]) {
         for taken in self.slots.iter_mut().flatten() {
             taken.leaf = layout.leaf(taken.host).unwrap_or(usize::MAX);
             taken.cluster = layout.clusters.of_leaf.get(taken.leaf).copied().unwrap_or(NONE);
+            if let (Some(kept), Some(row)) = (&taken.kept, rows.get(taken.leaf)) {
+                let charge = kept.demand.charge(row.overhead);
+                if let Some(usage) = self.usage.get_mut(&taken.endpoint) {
+                    usage.memory -= taken.usage.memory;
+                    usage.memory += charge.memory;
+                }
+                taken.usage.memory = charge.memory;
+                taken.charge = charge;
+                taken.numa_share = numa_share(charge, taken.numa.count());
+            }
             for (id, number, _) in &mut taken.disks {
                 *number = layout.store(*id).map_or(NONE, |store| store as u32);
             }

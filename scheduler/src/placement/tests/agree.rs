@@ -442,7 +442,7 @@ fn is_taken(answer: &Result<Change, String>) -> bool {
     }
 }
 
-fn reserve(n: u8, wish: &PlacementWish, place: Place) -> CommandBody {
+pub(super) fn reserve(n: u8, wish: &PlacementWish, place: Place) -> CommandBody {
     CommandBody::Reserve(Box::new(Reserve {
         planned_at: 0,
         wishes: vec![Arc::new(wish.clone())],

@@ -10,7 +10,7 @@ use crate::fleet::testing::*;
 use berth_model::cluster::{ClusterPolicy, Strategy};
 use berth_model::command::CommandBody;
 use berth_model::explanation::{Filter, Relaxation};
-use berth_model::reservation::Place;
+use berth_model::reservation::{Place, PlacementWish};
 use berth_model::{
     Bytes, ClusterId, DatastoreId, Demand, Explanation, HostId, MilliCpus, Permille, Refusal,
     Resources,
@@ -223,4 +223,56 @@ fn giving_up_a_wish_counts_as_a_tenth() {
     small.capacity.cpu = MilliCpus(500);
     cell.host(1, small);
     assert_eq!(relaxation(&cell), Some(Relaxation::AnyHost));
+}
+
+#[test]
+fn one_that_takes_over_a_reservation_gets_its_place_on_a_host_that_is_full() {
+    let mut cell = Cell::shared(2);
+    let wish = PlacementWish { demand: sized(4, 4), labels: BTreeMap::new() };
+    let hold = Ask::hold(ENDPOINT, &wish);
+    for n in [1, 2] {
+        let place = decide(&cell.fleet, &hold).unwrap();
+        cell.apply(agree::reserve(n, &wish, place)).unwrap();
+    }
+    let (labels, image) = (BTreeMap::new(), image());
+    let start = Ask::start(ENDPOINT, &wish.demand, &labels, Some(&image), store_id(100));
+    assert!(decide(&cell.fleet, &start).is_err());
+    let second = Ask { instead_of: Some(reservation_id(2)), ..start };
+    assert_eq!(decide(&cell.fleet, &second).map(|place| place.host), Ok(host_id(2)));
+    let gone = Ask { instead_of: Some(reservation_id(3)), ..start };
+    assert!(decide(&cell.fleet, &gone).is_err());
+}
+
+#[test]
+fn a_decision_on_its_way_counts_until_it_is_settled_and_the_next_fleet_shows() {
+    let cell = Cell::shared(1);
+    let fleet = Arc::new(cell.fleet.clone());
+    let wish = PlacementWish { demand: sized(4, 1), labels: BTreeMap::new() };
+    let ask = Ask::hold(ENDPOINT, &wish);
+    let mut mirror = Mirror::new(Arc::clone(&fleet));
+    let place = mirror.decide(&ask).unwrap();
+    let ticket = mirror.take(&ask, &place);
+    assert_eq!(mirror.decide(&ask), None);
+    mirror.sync(&fleet);
+    assert_eq!(mirror.decide(&ask), None);
+    mirror.settle(ticket);
+    assert_eq!(mirror.decide(&ask), None);
+    mirror.sync(&fleet);
+    assert_eq!(mirror.decide(&ask), Some(place));
+}
+
+#[test]
+fn more_shapes_than_are_remembered_are_decided_all_the_same() {
+    let cell = Cell::shared(3);
+    let fleet = Arc::new(cell.fleet.clone());
+    let mut mirror = Mirror::new(Arc::clone(&fleet));
+    for round in 0..2 {
+        for cpu in 1..400 {
+            let demand = Demand { cpu: MilliCpus(cpu * 11), ..sized(1, 1) };
+            let wish = PlacementWish { demand, labels: BTreeMap::new() };
+            let ask = Ask::hold(ENDPOINT, &wish);
+            let expected = scan::decide(&fleet, &Guides::default(), &ask);
+            assert_eq!(mirror.decide(&ask), expected, "round {round}, {cpu}");
+        }
+    }
 }
