@@ -1,7 +1,7 @@
 //! `berth bench failover`: admission control that keeps capacity for the loss of hosts, exactly.
 //!
-//! Cases `n+1` and `n+2` (any one host, any two), and `n+1-apart` with groups of ten of which no
-//! two may share a host. A full cell's container VMs come and go; each arrival is asked first
+//! Cases `n+1` and `n+2` (any one host, any two), `n+1-apart` with groups of ten of which no two may
+//! share a host, and `n+1-brim` on a cell so full that arrivals are refused. A full cell's container VMs come and go; each arrival is asked first
 //! ([`Failover::would_hold`]). What is counted is the whole upkeep: asking, placing, removing.
 //!
 //! Promises: answers are held against a plain rerun: after a yes every loss is planned from
@@ -23,6 +23,8 @@ use std::time::Duration;
 
 const BENCH: &str = "failover";
 const FILL: Permille = Permille(850);
+/// Less than one host of a thousand is free.
+const BRIM: Permille = Permille(999);
 /// Arrivals that are asked about, at most as many as there are container VMs.
 const CHECKS_MAX: u32 = 2_000;
 /// Every so manieth answer is held against a rerun.
@@ -42,21 +44,22 @@ pub struct Options {
 pub fn run(options: Options) -> Sheet {
     let Options { hosts, vms, .. } = options;
     let about = format!(
-        "{hosts} hosts, {vms} container VMs, 85 % full, coming and going; the shipped admission \
+        "{hosts} hosts, {vms} container VMs, 85 % or quite full, coming and going; the shipped admission \
          control in memory"
     );
     let mut sheet = Sheet::new(BENCH, about);
-    for (case, tolerance, apart) in [
-        ("n+1", Tolerance::One, false),
-        ("n+1-apart", Tolerance::One, true),
-        ("n+2", Tolerance::Two, false),
+    for (case, tolerance, fill, apart) in [
+        ("n+1", Tolerance::One, FILL, false),
+        ("n+1-brim", Tolerance::One, BRIM, false),
+        ("n+1-apart", Tolerance::One, FILL, true),
+        ("n+2", Tolerance::Two, FILL, false),
     ] {
         // Groups of ten that are apart need hosts to be apart on.
         if apart && hosts < 2 * GROUP {
             continue;
         }
         let began = clock::process_cpu();
-        let mut bench = Bench::fill(options, tolerance, apart);
+        let mut bench = Bench::fill(options, tolerance, fill, apart);
         let holds = bench.failover.holds().is_ok();
         let filling = clock::process_cpu().saturating_sub(began);
         bench.churn();
@@ -94,9 +97,9 @@ struct Found {
 }
 
 impl Bench {
-    fn fill(options: Options, tolerance: Tolerance, apart: bool) -> Bench {
+    fn fill(options: Options, tolerance: Tolerance, fill: Permille, apart: bool) -> Bench {
         let Options { hosts, vms, seed } = options;
-        let capacity = MadeUp::new(hosts, vms, FILL, seed).capacity();
+        let capacity = MadeUp::new(hosts, vms, fill, seed).capacity();
         let limit = room(capacity);
         let host = Host { limit, receives: true, counted: true, standby: false };
         let many = usize::try_from(hosts).unwrap_or(usize::MAX);
@@ -292,6 +295,7 @@ mod tests {
             let sheet = run(Options { hosts, vms, seed: 1 });
             assert_eq!(sheet.failed(), 0, "{}", sheet.text());
             assert!(sheet.value("n+2", "us_per_check").is_some());
+            assert!(sheet.value("n+1-brim", "refused").unwrap() > 0.0, "{}", sheet.text());
         }
     }
 }

@@ -12,6 +12,7 @@ use berth_model::{ContainerId, ContainerVm, EndpointId};
 use berth_scheduler::Fleet;
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,12 +52,19 @@ pub(super) async fn follow(call: Call) -> Result<Answer, DockerError> {
                 }
             }
         };
-        tokio::select! {
-            () = tell => {}
-            () = end => {}
-            () = sender.closed() => {}
-            () = call.peer.hung_up() => {}
-            () = stopped(call.docker.stop.clone()) => {}
+        let whole = tokio::select! {
+            () = tell => false,
+            () = end => true,
+            () = sender.closed() => true,
+            () = call.peer.hung_up() => true,
+            () = stopped(call.docker.stop.clone()) => false,
+        };
+        if !whole {
+            // A client must see that there is more to tell, and ask another scheduler.
+            let cut = io::Error::other("this scheduler is shutting down");
+            if sender.send(Err(cut)).await.is_err() {
+                tracing::debug!("a client of events left while they were cut");
+            }
         }
     });
     Ok(answer)
