@@ -1,13 +1,14 @@
 //! The placement API as its OpenAPI document promises it: schemathesis makes requests up from the
-//! document, valid and invalid ones, and holds every answer against it.
+//! document, valid and invalid ones, and holds every answer against it. It asks a real scheduler whose
+//! hosts play their part (`api/examples/serve.rs`), so that hosts can be lost and forgotten, too.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use berth_tests::cell::{Cell, fetch};
-use berth_tests::from_environment;
+use berth_tests::{from_environment, wait};
 use serde_json::{Value, json};
 
 /// Requests made up for one operation and phase; more with `--long`.
@@ -16,57 +17,59 @@ const EXAMPLES_LONG: &str = "200";
 /// The same requests each time, so that a failure can be looked into.
 const SEED: &str = "1";
 
+const ADDRESS: &str = "127.0.0.1:18101";
+
 #[test]
 fn every_answer_is_what_the_document_promises_and_every_operation_can_succeed() {
-    let cell = Cell::up("ap", 18100);
-    let docker = cell.docker(1);
-    let archive = Cell::image_archive("busybox");
-    docker.ok(&["load", "-i", archive.to_str().expect("a text path")]);
-
-    let document = fetch(&format!("{}/v1/openapi.json", cell.api(1))).expect("the document");
+    let server = Server::start();
+    let document = fetch(&format!("http://{ADDRESS}/v1/openapi.json")).expect("the document");
     let document: Value = serde_json::from_str(&document).expect("the document is JSON");
     let operations = operations(&document);
-    assert!(operations.len() > 30, "only {} operations: {operations:?}", operations.len());
+    assert!(operations.len() > 40, "only {} operations: {operations:?}", operations.len());
 
-    let outcome = schemathesis(&cell, cell.state.path());
-    let broken = Broken::of(&cell);
-    assert!(outcome.is_ok(), "{}\n{broken:?}", outcome.unwrap_err());
+    let directory = tempfile::tempdir().expect("a directory");
+    let outcome = schemathesis(directory.path());
+    assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
 
-    let metrics = fetch(&format!("{}/metrics", cell.api(1))).expect("the replica's metrics");
+    let metrics = fetch(&format!("http://{ADDRESS}/metrics")).expect("the server's metrics");
+    let broken: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.starts_with("berth_api_requests_total{"))
+        .filter(|line| line.contains("status=\"500\""))
+        .collect();
+    assert!(broken.is_empty(), "{broken:?}");
     let reached = successes(&metrics);
     let missed: Vec<_> = operations.difference(&reached).collect();
     assert!(missed.is_empty(), "operations that never succeeded: {missed:?}");
-    assert!(broken.is_empty(), "{broken:?}");
+    drop(server);
 }
 
-/// What must not be there however odd the requests were.
-#[derive(Debug)]
-struct Broken {
-    server_errors: Vec<String>,
-    /// Replicas that a request brought down.
-    gone: Vec<u16>,
-}
+/// The example, built with the tests beside the binary.
+struct Server(Child);
 
-impl Broken {
-    fn of(cell: &Cell) -> Broken {
-        let mut broken = Broken { server_errors: Vec::new(), gone: Vec::new() };
-        for replica in 1..=3 {
-            match fetch(&format!("{}/metrics", cell.api(replica))) {
-                Ok(metrics) => broken.server_errors.extend(
-                    metrics
-                        .lines()
-                        .filter(|line| line.starts_with("berth_api_requests_total{"))
-                        .filter(|line| line.contains("status=\"500\""))
-                        .map(str::to_owned),
-                ),
-                Err(_) => broken.gone.push(replica),
-            }
-        }
-        broken
+impl Server {
+    fn start() -> Server {
+        let beside = PathBuf::from(from_environment("BERTH_BIN"));
+        let program = beside.parent().expect("a directory").join("examples/serve");
+        let child = Command::new(&program)
+            .arg(ADDRESS)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let server = Server(child);
+        wait::until(Duration::from_secs(60), "the example serves", || {
+            fetch(&format!("http://{ADDRESS}/readyz")).map(|_| ())
+        });
+        server
     }
+}
 
-    fn is_empty(&self) -> bool {
-        self.server_errors.is_empty() && self.gone.is_empty()
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.kill().and_then(|()| self.0.wait().map(|_| ())) {
+            eprintln!("the example could not be ended: {error}");
+        }
     }
 }
 
@@ -109,18 +112,16 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     }
 }
 
-fn schemathesis(cell: &Cell, directory: &Path) -> Result<(), String> {
-    let configuration = directory.join("schemathesis.toml");
-    let mut file = std::fs::File::create(&configuration).expect("a file");
-    // The stream of events ends only when its reader leaves; it has a test of its own.
-    writeln!(file, "request-timeout = 60").expect("a line");
+fn schemathesis(directory: &Path) -> Result<(), String> {
+    let configuration =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/tests/schemathesis.toml");
     let examples = match std::env::var("BERTH_LONG") {
         Ok(_) => EXAMPLES_LONG,
         Err(_) => EXAMPLES,
     };
     let output = Command::new(from_environment("SCHEMATHESIS"))
         .args(["--config-file", configuration.to_str().expect("a text path")])
-        .args(["run", &format!("{}/v1/openapi.json", cell.api(1))])
+        .args(["run", &format!("http://{ADDRESS}/v1/openapi.json")])
         .args(["--checks", "all", "--max-examples", examples, "--seed", SEED, "--no-color"])
         .args(["--workers", "1", "--generation-database", "none"])
         .current_dir(directory)

@@ -1,3 +1,5 @@
+//! That the document and the routes say the same, and that every schema can be held against.
+
 use super::*;
 use crate::placement::table::{Table, operations};
 
