@@ -119,8 +119,10 @@ fn container_vms_outlive_every_process_of_ours() {
             let status = docker.run(&["inspect", "-f", "{{.State.Status}}", name]);
             if status.stdout.trim() == "running" { Ok(()) } else { Err(format!("{status:?}")) }
         });
-        let logs = docker.ok(&["logs", name]);
-        assert!(lines(&logs) > 20, "{logs}");
+        let logs = wait::until(Duration::from_secs(60), "more than twenty lines are there", || {
+            let logs = docker.ok(&["logs", name]);
+            if lines(&logs) > 20 { Ok(logs) } else { Err(logs) }
+        });
         for (number, line) in logs.lines().enumerate() {
             assert_eq!(line, format!("line {number}"), "{name} lost output");
         }
