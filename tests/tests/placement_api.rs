@@ -21,13 +21,13 @@ const ADDRESS: &str = "127.0.0.1:18101";
 
 #[test]
 fn every_answer_is_what_the_document_promises_and_every_operation_can_succeed() {
-    let server = Server::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Server::start(directory.path());
     let document = fetch(&format!("http://{ADDRESS}/v1/openapi.json")).expect("the document");
     let document: Value = serde_json::from_str(&document).expect("the document is JSON");
     let operations = operations(&document);
     assert!(operations.len() > 40, "only {} operations: {operations:?}", operations.len());
 
-    let directory = tempfile::tempdir().expect("a directory");
     let outcome = schemathesis(directory.path());
     assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
 
@@ -48,18 +48,21 @@ fn every_answer_is_what_the_document_promises_and_every_operation_can_succeed() 
 struct Server(Child);
 
 impl Server {
-    fn start() -> Server {
+    /// Waits for the line that it writes once every object is there, a lost host among them.
+    fn start(directory: &Path) -> Server {
+        let said = directory.join("serve.out");
         let beside = PathBuf::from(from_environment("BERTH_BIN"));
         let program = beside.parent().expect("a directory").join("examples/serve");
         let child = Command::new(&program)
             .arg(ADDRESS)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(std::fs::File::create(&said).expect("a file"))
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let server = Server(child);
         wait::until(Duration::from_secs(60), "the example serves", || {
-            fetch(&format!("http://{ADDRESS}/readyz")).map(|_| ())
+            let said = std::fs::read_to_string(&said).map_err(|error| error.to_string())?;
+            if said.ends_with('\n') { Ok(()) } else { Err(said) }
         });
         server
     }
